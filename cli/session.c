@@ -1,0 +1,126 @@
+#include "cli/session.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/interrupt.h"
+#include "cli/progress.h"
+#include "cli/report.h"
+
+enum { DEFAULT_CHUNK = 512 };
+
+static const char *model, *isa;
+static uint64_t threads, chunk = DEFAULT_CHUNK, ctx;
+static int attention;
+
+const struct xf_cli_option xf_cli_model_options[] = {
+    {"-m", "--model", "FOLDER", "the model (default: the demo model)", XF_CLI_TEXT, &model, 0, 0},
+    {0}};
+
+const struct xf_cli_option xf_cli_machine_options[] = {
+    {"--threads", NULL, "N", "threads; 0: one for each physical core", XF_CLI_COUNT, &threads, 0,
+     1024},
+    {"--isa", NULL, "NAME", "instruction set (default: XF_ISA, else the best; see info)",
+     XF_CLI_TEXT, &isa, 0, 0},
+    {0}};
+
+const struct xf_cli_option xf_cli_run_options[] = {
+    {"--ctx", "--kv_cache_max_len", "N", "most tokens in the cache; 0: as the model says",
+     XF_CLI_COUNT, &ctx, 0, 16777216},
+    {"--chunk", NULL, "N", "most tokens of the prompt at once", XF_CLI_COUNT, &chunk, 1, 1048576},
+    {"--attention", NULL, "flash|standard", "tiled, or with all scores in memory", XF_CLI_CHOICE,
+     &attention, 0, 0},
+    {0}};
+
+/* The folder of this program with `relative` behind it, if that can be read. */
+static const char *beside_program(const char *relative)
+{
+  static char path[PATH_MAX];
+  char program[PATH_MAX];
+  ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
+  if (n < 0) return NULL;
+  program[n] = '\0';
+  char *slash = strrchr(program, '/');
+  if (!slash) return NULL;
+  *slash = '\0';
+  int length = snprintf(path, sizeof path, "%s/%s", program, relative);
+  return length < (int)sizeof path && access(path, R_OK) == 0 ? path : NULL;
+}
+
+const char *xf_cli_model_path(void)
+{
+  if (model) return model;
+  const char *path = getenv("XF_DEMO_MODEL");
+  if (path && *path) return path;
+  path = beside_program("../share/exactflash/demo-model");
+  if (!path && access(XF_CLI_SOURCE_MODEL, R_OK) == 0) path = XF_CLI_SOURCE_MODEL;
+  if (!path) xf_cli_fail("the demo model is not installed; name a model with -m, or XF_DEMO_MODEL");
+  return path;
+}
+
+size_t xf_cli_chunk(void)
+{
+  return (size_t)chunk;
+}
+
+static xf_status open_parts(struct xf_cli_session *s, xf_error *error)
+{
+  xf_model_options options = {.struct_size = sizeof options,
+                              .attention = (xf_attention_kind)attention,
+                              .chunk = (uint32_t)chunk,
+                              .progress = xf_cli_progress};
+  xf_status status = xf_model_open(s->context, s->path, &options, &s->model, error);
+  if (status) return status;
+  xf_model_get_info(s->model, &s->info);
+  size_t capacity = ctx ? (size_t)ctx : s->info.max_position_embeddings;
+  return xf_cache_create(s->model, capacity, &s->cache, error);
+}
+
+int xf_cli_session_open(struct xf_cli_session *s)
+{
+  xf_error error = {0};
+  *s = (struct xf_cli_session){.path = xf_cli_model_path()};
+  if (!s->path) return XF_CLI_FAILED;
+  xf_cli_interrupt_watch();
+  xf_context_options options = {
+      .struct_size = sizeof options, .isa = isa, .threads = (uint32_t)threads};
+  xf_status status = xf_context_create(&options, &s->context, &error);
+  if (!status) status = open_parts(s, &error);
+  if (!status) return XF_CLI_OK;
+  int code = xf_cli_error(&error);
+  return status == XF_E_ARGUMENT && !s->context ? XF_CLI_USAGE : code; /* --isa is not known */
+}
+
+void xf_cli_session_close(struct xf_cli_session *s)
+{
+  xf_cache_destroy(s->cache);
+  xf_model_close(s->model);
+  xf_context_destroy(s->context);
+}
+
+double xf_cli_seconds(void)
+{
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* ru_maxrss also counts what ran in this process before exec, such as a large parent's copy; VmHWM
+ * does not. */
+double xf_cli_peak_rss_bytes(void)
+{
+  char line[256];
+  unsigned long kibibytes = 0;
+  FILE *status = fopen("/proc/self/status", "r");
+  while (status && !kibibytes && fgets(line, sizeof line, status))
+    if (sscanf(line, "VmHWM: %lu", &kibibytes) != 1) kibibytes = 0;
+  if (status) fclose(status);
+  struct rusage usage;
+  if (!kibibytes && getrusage(RUSAGE_SELF, &usage) == 0) kibibytes = (unsigned long)usage.ru_maxrss;
+  return 1024.0 * (double)kibibytes;
+}

@@ -1,0 +1,35 @@
+/* What most commands need: a context, a model, its tokenizer and a cache. */
+#ifndef XF_CLI_SESSION_H
+#define XF_CLI_SESSION_H
+
+#include "cli/options.h"
+#include "exactflash/exactflash.h"
+
+extern const struct xf_cli_option xf_cli_model_options[];   /* -m */
+extern const struct xf_cli_option xf_cli_machine_options[]; /* --threads, --isa */
+extern const struct xf_cli_option xf_cli_run_options[];     /* --ctx, --chunk, --attention */
+
+struct xf_cli_session {
+  const char *path; /* of the model */
+  xf_context *context;
+  xf_model *model;
+  xf_cache *cache;
+  xf_model_info info;
+};
+
+/* The model that -m names, else the demo model; NULL, and reported, where there is none. */
+const char *xf_cli_model_path(void);
+/* The --chunk that the library will use. */
+size_t xf_cli_chunk(void);
+
+/* Opens all of them and watches for Ctrl-C. Returns an exit code, failures reported; close in any
+ * case. */
+int xf_cli_session_open(struct xf_cli_session *session);
+void xf_cli_session_close(struct xf_cli_session *session);
+
+/* Seconds of a clock that never jumps. */
+double xf_cli_seconds(void);
+/* The most memory this process has held. */
+double xf_cli_peak_rss_bytes(void);
+
+#endif

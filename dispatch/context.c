@@ -1,0 +1,150 @@
+#include "dispatch/context.h"
+
+#include <pthreadpool.h>
+#include <stdatomic.h>
+#include <string.h>
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+#include "dispatch/error.h"
+#include "dispatch/isa.h"
+#include "dispatch/memory.h"
+#include "dispatch/numerics_check.h"
+#include "dispatch/threads.h"
+
+enum { THREADS_MAX = 1024 };
+
+static void own_parallel_for(void *pool, size_t n, xf_task task, void *arg)
+{
+  pthreadpool_parallelize_1d(pool, task, arg, n, 0);
+}
+
+/* Copies a caller's descriptor, whose struct_size may be that of an older, shorter version. */
+static xf_status read_options(const xf_context_options *given, xf_context_options *options,
+                              xf_error *error)
+{
+  memset(options, 0, sizeof *options);
+  if (!given) return XF_OK;
+  if (given->struct_size < sizeof given->struct_size || given->struct_size > sizeof *options)
+    return xf_fail(error, XF_E_ARGUMENT, "xf_context_options: struct_size %zu; set it to sizeof",
+                   given->struct_size);
+  memcpy(options, given, given->struct_size);
+  if (options->threads > THREADS_MAX)
+    return xf_fail(error, XF_E_ARGUMENT, "xf_context_options: threads %u; at most %d",
+                   options->threads, THREADS_MAX);
+  return XF_OK;
+}
+
+xf_status xf_context_create(const xf_context_options *given, xf_context **out, xf_error *error)
+{
+  if (!out) return xf_fail(error, XF_E_ARGUMENT, "xf_context_create: out is NULL");
+  *out = NULL;
+  xf_context_options options;
+  xf_status status = read_options(given, &options, error);
+  if (status) return status;
+  const struct xf_kernels *kernels;
+  status = xf_isa_choose(options.isa, &kernels, error);
+  if (status) return status;
+  xf_context *context = xf_alloc_zeroed(1, sizeof *context);
+  if (!context) return xf_fail(error, XF_E_MEMORY, "out of memory for a context");
+  context->kernels = kernels;
+  context->threads = options.threads ? options.threads : xf_default_threads();
+  context->parallel_for = options.parallel_for;
+  context->pool = options.pool;
+  status = xf_numerics_check(context, error);
+  if (!status && !options.parallel_for && context->threads > 1) {
+    context->own_pool = pthreadpool_create(context->threads);
+    context->parallel_for = own_parallel_for;
+    context->pool = context->own_pool;
+    if (!context->own_pool)
+      status = xf_fail(error, XF_E_MEMORY, "cannot start %u threads", context->threads);
+  }
+  if (status) {
+    xf_context_destroy(context);
+    return status;
+  }
+  *out = context;
+  return XF_OK;
+}
+
+void xf_context_destroy(xf_context *context)
+{
+  if (!context) return;
+  if (context->own_pool) pthreadpool_destroy(context->own_pool);
+  xf_free(context);
+}
+
+const char *xf_context_isa(const xf_context *context)
+{
+  return context->kernels->name;
+}
+
+uint32_t xf_context_threads(const xf_context *context)
+{
+  return context->threads;
+}
+
+/* ---- the floating-point environment of numerics 1 ---- */
+
+#if defined(__x86_64__)
+typedef unsigned fp_state;
+
+static fp_state fp_enter(void)
+{
+  fp_state old = _mm_getcsr();
+  _mm_setcsr(0x1F80); /* all exceptions masked, round to nearest, no FTZ, no DAZ */
+  return old;
+}
+
+static void fp_leave(fp_state old)
+{
+  _mm_setcsr(old);
+}
+#else
+typedef uint64_t fp_state;
+
+static void fp_leave(fp_state state)
+{
+  __asm__ volatile("msr fpcr, %0" : : "r"(state) : "memory");
+}
+
+static fp_state fp_enter(void)
+{
+  fp_state old;
+  __asm__ volatile("mrs %0, fpcr" : "=r"(old) : : "memory");
+  fp_leave(0); /* round to nearest, no flush to zero, no traps */
+  return old;
+}
+#endif
+
+/* ---- the parallel loop ---- */
+
+struct loop {
+  xf_work work;
+  void *arg;
+  size_t items;
+  _Atomic size_t next;
+};
+
+static void run_slot(void *arg, size_t slot)
+{
+  struct loop *loop = arg;
+  fp_state old = fp_enter();
+  for (;;) {
+    size_t item = atomic_fetch_add_explicit(&loop->next, 1, memory_order_relaxed);
+    if (item >= loop->items) break;
+    loop->work(loop->arg, slot, item);
+  }
+  fp_leave(old);
+}
+
+void xf_parallel(const xf_context *context, size_t items, xf_work work, void *arg)
+{
+  struct loop loop = {.work = work, .arg = arg, .items = items};
+  size_t slots = xf_min(context->threads, items);
+  if (slots > 1)
+    context->parallel_for(context->pool, slots, run_slot, &loop);
+  else if (slots == 1)
+    run_slot(&loop, 0);
+}

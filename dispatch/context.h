@@ -1,0 +1,25 @@
+/* Inside of xf_context, and its parallel loop. */
+#ifndef XF_DISPATCH_CONTEXT_H
+#define XF_DISPATCH_CONTEXT_H
+
+#include "exactflash/context.h"
+#include "kernels/kernels.h"
+
+struct xf_context {
+  const struct xf_kernels *kernels;
+  uint32_t threads;
+  xf_parallel_for parallel_for;
+  void *pool;
+  struct pthreadpool *own_pool; /* NULL: the host's loop, or one thread */
+};
+
+/* slot < the context's threads: no two running calls share a slot, so that scratch memory may be
+ * indexed by it. */
+typedef void (*xf_work)(void *arg, size_t slot, size_t item);
+
+/* Calls work(arg, slot, item) for every item < items, each thread taking the next item when it is
+ * free, under round-to-nearest without FTZ/DAZ; the caller's floating-point environment is
+ * restored. */
+void xf_parallel(const xf_context *context, size_t items, xf_work work, void *arg);
+
+#endif

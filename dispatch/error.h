@@ -1,0 +1,12 @@
+/* How an operation reports failure: `return xf_fail(error, XF_E_FORMAT, "%s: …", path)`. */
+#ifndef XF_ERROR_H
+#define XF_ERROR_H
+
+#include "exactflash/status.h"
+
+/* Fills *error (NULL: nothing to fill) and returns status. A message too long is cut between
+ * characters. */
+__attribute__((format(printf, 3, 4))) xf_status xf_fail(xf_error *error, xf_status status,
+                                                        const char *format, ...);
+
+#endif

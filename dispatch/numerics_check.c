@@ -1,0 +1,74 @@
+#include "dispatch/numerics_check.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "dispatch/error.h"
+
+enum { N = 16 };
+
+/* Arguments across the ranges that the functions take: RoPE angles, gates, row sums. */
+static const float angles[N] = {0x1p-20f, 0.25f,    1.0f,      1.5707964f, 3.1415927f, 6.5f,
+                                39.3f,    100.0f,   125.1f,    1000.5f,    2047.0f,    8191.75f,
+                                39000.0f, 65535.0f, 100000.5f, 131071.0f};
+static const float gates[N] = {-87.0f, -20.5f, -10.0f, -3.3f,  -1.0f,   -0.5f, -0x1p-6f, 0x1p-12f,
+                               0.125f, 0.7f,   1.0f,   2.718f, 5.4321f, 17.0f, 60.0f,    88.5f};
+
+static const uint32_t cos_bits[N] = {
+    0x3f800000, 0x3f780aa5, 0x3f0a5141, 0xb33bbd2e, 0xbf800000, 0x3f7a01a6, 0xbcf67805, 0x3f5cc0ee,
+    0x3f586442, 0x3dc6dffc, 0x3e7fb55b, 0x3d411414, 0x3f76cea6, 0x3e44f5d5, 0xbf64e7b4, 0xbf51675e};
+static const uint32_t sin_bits[N] = {
+    0x35800000, 0x3e7d5777, 0x3f576aa4, 0x3f800000, 0xb3bbbd2e, 0x3e5c486a, 0x3f7fe255, 0xbf01a12e,
+    0xbf08c973, 0x3f7eca46, 0xbf77e3c6, 0xbf7fb726, 0x3e87f933, 0x3f7b3849, 0xbee53f0a, 0xbf13430a};
+static const uint32_t silu_bits[N] = {
+    0x83f39e20, 0xb2dc24dc, 0xb9ee03fe, 0xbdf06782, 0xbe89b2b1, 0xbe414d03, 0xbbfe0004, 0x39000400,
+    0x3d87fd57, 0x3eef7a7e, 0x3f3b26a8, 0x40232e54, 0x40ad11f9, 0x41880000, 0x42700000, 0x42b10000};
+static const uint32_t lse_bits[N] = {
+    0xc15dce9e, 0xbfb17218, 0x00000000, 0x3ee735da, 0x3f928683, 0x3fef9737, 0x406af558, 0x40935d8e,
+    0x409a8819, 0x40dd106d, 0x40f3f8e1, 0x41102c93, 0x4129241d, 0x41317208, 0x413834f7, 0x413c8931};
+
+static xf_status compare(const char *function, const float *got, const uint32_t *expected,
+                         const char *isa, xf_error *error)
+{
+  for (int i = 0; i < N; i++) {
+    uint32_t bits;
+    memcpy(&bits, &got[i], sizeof bits);
+    if (bits != expected[i])
+      return xf_fail(error, XF_E_UNSUPPORTED,
+                     "the linked SLEEF gives other bits than numerics %u for %s on %s (%08x, not "
+                     "%08x); link a SLEEF with deterministic FMA functions, 3.5 or later",
+                     xf_numerics_version(), function, isa, bits, expected[i]);
+  }
+  return XF_OK;
+}
+
+struct results {
+  const struct xf_kernels *kernels;
+  float cos[N], sin[N], silu[N], lse[N];
+};
+
+static void evaluate(void *arg, size_t slot, size_t item)
+{
+  (void)slot, (void)item;
+  struct results *r = arg;
+  const float ones[N] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+  r->kernels->rope_angles(N, 1.0f, angles, r->cos, r->sin);
+  r->kernels->silu_mul(N, gates, ones, r->silu);
+  for (int i = 0; i < N; i++) {
+    float value = 1.0f;
+    r->lse[i] = r->kernels->attention_finish(1, 0.0f, angles[i], &value);
+  }
+}
+
+xf_status xf_numerics_check(const xf_context *context, xf_error *error)
+{
+  struct results r = {.kernels = context->kernels};
+  const xf_context alone = {.kernels = context->kernels, .threads = 1};
+  xf_parallel(&alone, 1, evaluate, &r);
+  const char *isa = context->kernels->name;
+  xf_status status = compare("cosf", r.cos, cos_bits, isa, error);
+  if (!status) status = compare("sinf", r.sin, sin_bits, isa, error);
+  if (!status) status = compare("expf", r.silu, silu_bits, isa, error);
+  if (!status) status = compare("logf", r.lse, lse_bits, isa, error);
+  return status;
+}

@@ -1,0 +1,53 @@
+/* A context: the chosen ISA, the threads, and nothing else. Immutable after creation, so that it may
+ * be shared by threads, and two contexts may use two ISAs at the same time. */
+#ifndef EXACTFLASH_CONTEXT_H
+#define EXACTFLASH_CONTEXT_H
+
+#include "exactflash/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct xf_context xf_context;
+
+/* Runs one index of a parallel loop. Indices are independent and may run in any order or at once. */
+typedef void (*xf_task)(void *arg, size_t index);
+
+/* A host's parallel loop: calls task(arg, i) once for each i in [0, n) and returns when all are
+ * done. It may run them one after another. */
+typedef void (*xf_parallel_for)(void *pool, size_t n, xf_task task, void *arg);
+
+typedef struct xf_context_options {
+  size_t struct_size; /* sizeof(xf_context_options) */
+  /* "avx512", "avx2", "neon" or "scalar"; NULL: the environment variable XF_ISA, else the best one
+   * this CPU has. A name that is unknown (XF_E_ARGUMENT) or that this CPU lacks (XF_E_CPU) is an
+   * error. Changes speed, never a bit. */
+  const char *isa;
+  /* 0: the physical cores this process may use (affinity mask and cgroup quota). */
+  uint32_t threads;
+  /* NULL: threads of our own (pthreadpool), asleep while idle. Else the host's loop, called with
+   * n ≤ threads, and pool handed to it untouched. */
+  xf_parallel_for parallel_for;
+  void *pool;
+} xf_context_options;
+
+/* options may be NULL: all defaults. Fails with XF_E_CPU on an x86 CPU without FMA3, and when the
+ * linked SLEEF does not give the bits of this numerics version. */
+XF_API xf_status xf_context_create(const xf_context_options *options, xf_context **out,
+                                   xf_error *error);
+/* NULL is allowed. Models made with the context must be closed before. */
+XF_API void xf_context_destroy(xf_context *context);
+
+XF_API const char *xf_context_isa(const xf_context *context);
+XF_API uint32_t xf_context_threads(const xf_context *context);
+
+/* Walks the ISAs of this build in order of preference: name, or NULL past the end. */
+XF_API const char *xf_isa_name(size_t index);
+/* 1 where this CPU can run that ISA, else 0 (also past the end). */
+XF_API int xf_isa_supported(size_t index);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

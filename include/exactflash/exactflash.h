@@ -1,0 +1,13 @@
+/* exactflash: flash attention and Llama inference on CPUs with the same bits everywhere. */
+#ifndef EXACTFLASH_H
+#define EXACTFLASH_H
+
+#include "exactflash/context.h"
+#include "exactflash/generate.h"
+#include "exactflash/kv_cache.h"
+#include "exactflash/model.h"
+#include "exactflash/status.h"
+#include "exactflash/tensor.h"
+#include "exactflash/tokenizer.h"
+
+#endif

@@ -1,0 +1,89 @@
+/* A Llama-architecture model: open a checkpoint, run it over sequences.
+ * Source: Touvron et al. 2023, "LLaMA"; Zhang et al. 2024, "TinyLlama"; shapes as Hugging Face's
+ * LlamaForCausalLM has them. */
+#ifndef EXACTFLASH_MODEL_H
+#define EXACTFLASH_MODEL_H
+
+#include "exactflash/context.h"
+#include "exactflash/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct xf_model xf_model;
+typedef struct xf_cache xf_cache;
+
+/* Called now and then from the calling thread during long work: stage is a word such as "load" or
+ * "prefill", done and total count its steps. A non-zero return cancels (XF_E_CANCELLED). */
+typedef int (*xf_progress)(void *arg, const char *stage, size_t done, size_t total);
+
+typedef enum xf_attention_kind {
+  XF_ATTENTION_FLASH = 0,   /* tiled, online softmax, O(threads) memory */
+  XF_ATTENTION_STANDARD = 1 /* the textbook: whole score matrix [heads, q_len, kv_len] in memory */
+} xf_attention_kind;
+
+/* Whether flash attention splits one sequence's keys over threads. Changes speed, never a bit. */
+typedef enum xf_attention_split {
+  XF_SPLIT_AUTO = 0, /* where there are fewer (sequence, head, q-block) tasks than threads */
+  XF_SPLIT_NEVER,
+  XF_SPLIT_ALWAYS
+} xf_attention_split;
+
+typedef struct xf_model_options {
+  size_t struct_size; /* sizeof(xf_model_options); 0 in any field below: its default */
+  xf_attention_kind attention;
+  xf_attention_split split;
+  uint32_t q_block; /* query positions per attention task; 0: by sequence length. Never a bit. */
+  uint32_t chunk;   /* most tokens taken through the layers at once; 0: 512. Never a bit. */
+  xf_progress progress;
+  void *progress_arg;
+} xf_model_options;
+
+/* path: a Hugging Face folder (config.json, model.safetensors or its shards with index). The
+ * context must outlive the model. options may be NULL. Weights are packed once, in their own type;
+ * the files are mapped, and closed again when this returns, except the embedding's. */
+XF_API xf_status xf_model_open(const xf_context *context, const char *path,
+                               const xf_model_options *options, xf_model **out, xf_error *error);
+/* NULL is allowed. Caches made with the model must be destroyed before. */
+XF_API void xf_model_close(xf_model *model);
+
+typedef struct xf_model_info {
+  uint32_t hidden_size, intermediate_size, layers, heads, kv_heads, head_dim, vocab_size;
+  uint32_t max_position_embeddings;
+  float rms_norm_eps;
+  double rope_theta;
+  const char *rope_scaling; /* "none", "linear", "llama3" */
+  int tied_embeddings;
+  int32_t bos_token_id;          /* −1: none */
+  int32_t eos_token_ids[8];      /* the first n_eos_token_ids */
+  uint32_t n_eos_token_ids;
+  xf_type weight_type;           /* of the first layer's q_proj */
+  uint64_t parameters;
+  uint64_t weight_bytes;         /* in memory, packed */
+} xf_model_info;
+
+XF_API void xf_model_get_info(const xf_model *model, xf_model_info *info);
+
+typedef enum xf_logits { XF_LOGITS_NONE = 0, XF_LOGITS_LAST, XF_LOGITS_ALL } xf_logits;
+
+/* What one call adds to one sequence: n_tokens new tokens at positions cache length … */
+typedef struct xf_sequence {
+  xf_cache *cache;       /* one cache per sequence; the same cache twice in a call is an error */
+  const int32_t *tokens; /* [n_tokens], each in [0, vocab_size) */
+  size_t n_tokens;       /* ≥ 1 */
+  xf_logits logits;
+  float *out; /* [1 or n_tokens, vocab_size]; NULL with XF_LOGITS_NONE */
+} xf_sequence;
+
+/* Runs n sequences through the model at once: any mix of prefill chunks and decode steps. Every
+ * sequence's result has the bits it would have alone, in one chunk or token by token. All or
+ * nothing: on failure no cache has changed its length. One call at a time per cache; calls on
+ * different caches may run at the same time. */
+XF_API xf_status xf_forward(const xf_model *model, const xf_sequence *sequences, size_t n,
+                            xf_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

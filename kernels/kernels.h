@@ -1,0 +1,99 @@
+/* The kernels of one ISA: one struct of function pointers. Each field carries its kernel's
+ * contract; every ISA's kernel gives the bits of the scalar one (docs/numerics.md). Shapes are
+ * row-major and counted in elements, "ld" is the distance between rows. No kernel allocates, fails,
+ * reads past the elements named, or needs alignment beyond that of the element type. */
+#ifndef XF_KERNELS_H
+#define XF_KERNELS_H
+
+#include "exactflash/tensor.h"
+
+enum {
+  XF_LANES = 16,          /* virtual lanes of every vector, and columns of a weight panel */
+  XF_BLOCK = 512,         /* k of one FMA chain in a linear layer; keys of one attention block */
+  XF_ATTENTION_ROWS = 24, /* most query rows of one attention_block call */
+  XF_WIDEN_PANELS = 4     /* panels that a linear kernel may widen at once */
+};
+
+/* Floats of scratch for a linear kernel. */
+#define XF_LINEAR_SCRATCH ((size_t)XF_WIDEN_PANELS * XF_BLOCK * XF_LANES)
+
+/* y[r][c] = Σ_i x[r][i] · w[c][i] for r < rows, c < n. */
+struct xf_linear_args {
+  size_t rows, k, n; /* each ≥ 1 */
+  const float *x;    /* [rows][k] */
+  size_t ldx;
+  const void *w; /* [ceil(n/16)][k][16] of the kernel's type; columns past n hold zeros */
+  float *y;      /* [rows][n], may be uninitialised; must not overlap x */
+  size_t ldy;
+  float *scratch; /* [XF_LINEAR_SCRATCH] */
+};
+
+/* One block of keys and values of one KV head, in panels of 16 keys. Pointers are to whole panels:
+ * keys past the last visible one may hold anything, but must be readable. */
+struct xf_attention_args {
+  size_t rows;           /* 1 … XF_ATTENTION_ROWS query rows */
+  size_t d_k, d_v;       /* head_dim of q and k, of v and out */
+  const float *q;        /* [rows][d_k] */
+  const size_t *visible; /* [rows]: the row sees keys 0 … visible−1 of the block; may be 0 */
+  const float *const *k; /* [ceil(max visible / 16)] panels [d_k][16] */
+  const float *const *v; /* [ceil(max visible / 16)] panels [16][v_stride] */
+  size_t v_stride;       /* ≥ d_v rounded up to 16; columns past d_v hold zeros */
+  float c;               /* scale · log2 e, finite and > 0 */
+  float *s;              /* [rows][lds] scratch for scores; lds ≥ max visible rounded up to 16 */
+  size_t lds;
+  float *m,
+      *l; /* out [rows]: block maximum · c (0 where there is none); Σ p (0: nothing visible) */
+  float *acc; /* out [rows][d_v rounded up to 16]: Σ p·v; untouched where visible is 0 */
+};
+
+struct xf_kernels {
+  const char *name;
+
+  /* Linear layers; the w of linear_f32 is float, of the others uint16_t. */
+  void (*linear_f32)(const struct xf_linear_args *a);
+  void (*linear_f16)(const struct xf_linear_args *a);
+  void (*linear_bf16)(const struct xf_linear_args *a);
+
+  /* Exact conversion of n elements. */
+  void (*widen_f16)(size_t n, const uint16_t *x, float *y);
+  void (*widen_bf16)(size_t n, const uint16_t *x, float *y);
+
+  /* x[i] = x[i] + y[i]. */
+  void (*add)(size_t n, float *x, const float *y);
+
+  /* y[i] = (x[i] · r) · w[i], r = 1 / sqrt(Σ x² / n + eps). y may be x. */
+  void (*rms_norm)(size_t n, const float *x, const float *w, float eps, float *y);
+
+  /* cos_out[i] = cos(pos · inv_freq[i]), likewise sin_out; the angle is rounded to float first. */
+  void (*rope_angles)(size_t half, float pos, const float *inv_freq, float *cos_out,
+                      float *sin_out);
+  /* Rotates the pairs (x[i], x[i + half]) of one head, in place. */
+  void (*rope)(size_t half, const float *cos_in, const float *sin_in, float *x);
+
+  /* y[i] = gate[i] / (1 + exp(−gate[i])) · up[i]. y may be gate or up. */
+  void (*silu_mul)(size_t n, const float *gate, const float *up, float *y);
+
+  /* The lowest index of the greatest element; NaN is less than everything; 0 where all are NaN or
+   * n is 0. */
+  size_t (*arg_max)(size_t n, const float *x);
+
+  /* p[i] = 2^(fma(x[i], c, −max(x)·c)), NaN and −inf left out of max(x); returns Σ p. With
+   * c = log2 e / temperature this is softmax before its division. p may be x. */
+  float (*softmax)(size_t n, const float *x, float c, float *p);
+
+  /* Partial attention of a few query rows over one block of keys. */
+  void (*attention_block)(const struct xf_attention_args *a);
+  /* Folds one row's partial (m_b, l_b, acc_b) into its running state (m, l, acc); acc is [d_v] and
+   * uninitialised while *l is 0. */
+  void (*attention_merge)(size_t d_v, float *m, float *l, float *acc, float m_b, float l_b,
+                          const float *acc_b);
+  /* acc = acc / l in place, zeros where l is 0. Returns the log-sum-exp, −inf where l is 0. */
+  float (*attention_finish)(size_t d_v, float m, float l, float *acc);
+};
+
+extern const struct xf_kernels xf_kernels_scalar;
+extern const struct xf_kernels xf_kernels_avx2;
+extern const struct xf_kernels xf_kernels_avx512;
+extern const struct xf_kernels xf_kernels_neon;
+
+#endif

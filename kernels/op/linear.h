@@ -1,0 +1,133 @@
+/* Linear layers over packed panels: y = x · wᵀ, one FMA chain per output in each block of XF_BLOCK
+ * over k, block sums added in ascending order. */
+#ifndef XF_OP_LINEAR_H
+#define XF_OP_LINEAR_H
+
+/* From this many rows on, 16-bit weights are widened once for all of them instead of once a tile:
+ * exact, so the bits are the same. */
+enum { WIDEN_ROWS = 2 * TILE_ROWS };
+
+/* tile_dot for one type of weights. */
+typedef void (*dot_function)(size_t rows, size_t panels, const float *x, size_t ldx,
+                             const void *const *w, size_t k, float *y, size_t ldy, bool add);
+
+static void dot_f32(size_t rows, size_t panels, const float *x, size_t ldx, const void *const *w,
+                    size_t k, float *y, size_t ldy, bool add)
+{
+  tile_dot(XF_F32, rows, panels, x, ldx, w, k, y, ldy, add);
+}
+
+static void dot_f16(size_t rows, size_t panels, const float *x, size_t ldx, const void *const *w,
+                    size_t k, float *y, size_t ldy, bool add)
+{
+  tile_dot(XF_F16, rows, panels, x, ldx, w, k, y, ldy, add);
+}
+
+static void dot_bf16(size_t rows, size_t panels, const float *x, size_t ldx, const void *const *w,
+                     size_t k, float *y, size_t ldy, bool add)
+{
+  tile_dot(XF_BF16, rows, panels, x, ldx, w, k, y, ldy, add);
+}
+
+XF_INLINE void widen(xf_type type, size_t n, const uint16_t *x, float *y)
+{
+  size_t i = 0;
+  for (; i + XF_LANES <= n; i += XF_LANES) v16_store(y + i, v16_load_as(type, x, i));
+  if (i == n) return;
+  uint16_t rest[XF_LANES] = {0};
+  memcpy(rest, x + i, (n - i) * sizeof *x);
+  v16_store_n(y + i, n - i, v16_load_as(type, rest, 0));
+}
+
+static void widen_f16(size_t n, const uint16_t *x, float *y)
+{
+  widen(XF_F16, n, x, y);
+}
+
+static void widen_bf16(size_t n, const uint16_t *x, float *y)
+{
+  widen(XF_BF16, n, x, y);
+}
+
+/* How one type of weights is read. */
+struct weight_kind {
+  size_t size; /* bytes of an element */
+  dot_function dot;
+  void (*widen)(size_t n, const uint16_t *x, float *y); /* NULL for f32 */
+};
+
+static const void *panel_at(const struct xf_linear_args *a, const struct weight_kind *kind,
+                            size_t panel, size_t k0)
+{
+  return (const char *)a->w + (panel * a->k + k0) * XF_LANES * kind->size;
+}
+
+/* Whole panels first … first + panels − 1, all rows, k of [k0, k0 + k). */
+static void linear_block(const struct xf_linear_args *a, const struct weight_kind *kind,
+                         size_t first, size_t panels, size_t k0, size_t k)
+{
+  const void *w[TILE_PANELS_MAX];
+  dot_function dot = kind->dot;
+  for (size_t p = 0; p < panels; p++) w[p] = panel_at(a, kind, first + p, k0);
+  if (kind->widen && a->rows >= WIDEN_ROWS) {
+    dot = dot_f32;
+    for (size_t p = 0; p < panels; p++) {
+      float *panel = a->scratch + p * k * XF_LANES;
+      kind->widen(k * XF_LANES, w[p], panel);
+      w[p] = panel;
+    }
+  }
+  for (size_t r = 0, rows; r < a->rows; r += rows) {
+    rows = tile_rows(a->rows - r);
+    dot(rows, panels, a->x + r * a->ldx + k0, a->ldx, w, k, a->y + r * a->ldy + first * XF_LANES,
+        a->ldy, k0 > 0);
+  }
+}
+
+/* The last panel, of which only n columns exist. */
+static void linear_tail(const struct xf_linear_args *a, const struct weight_kind *kind,
+                        size_t panel, size_t n)
+{
+  float tile[TILE_ROWS * XF_LANES];
+  for (size_t r = 0, rows; r < a->rows; r += rows) {
+    rows = tile_rows(a->rows - r);
+    for (size_t k0 = 0; k0 < a->k; k0 += XF_BLOCK) {
+      size_t k = a->k - k0 < XF_BLOCK ? a->k - k0 : XF_BLOCK;
+      const void *w = panel_at(a, kind, panel, k0);
+      kind->dot(rows, 1, a->x + r * a->ldx + k0, a->ldx, &w, k, tile, XF_LANES, k0 > 0);
+    }
+    for (size_t i = 0; i < rows; i++)
+      memcpy(a->y + (r + i) * a->ldy + panel * XF_LANES, tile + i * XF_LANES, n * sizeof *tile);
+  }
+}
+
+static void linear(const struct xf_linear_args *a, const struct weight_kind *kind)
+{
+  size_t whole = a->n / XF_LANES, rest = a->n % XF_LANES;
+  size_t wide = tile_panels(tile_rows(a->rows));
+  for (size_t p = 0, panels; p < whole; p += panels) {
+    panels = whole - p >= wide ? wide : 1;
+    for (size_t k0 = 0; k0 < a->k; k0 += XF_BLOCK) {
+      size_t k = a->k - k0 < XF_BLOCK ? a->k - k0 : XF_BLOCK;
+      linear_block(a, kind, p, panels, k0, k);
+    }
+  }
+  if (rest) linear_tail(a, kind, whole, rest);
+}
+
+static void linear_f32(const struct xf_linear_args *a)
+{
+  linear(a, &(struct weight_kind){4, dot_f32, NULL});
+}
+
+static void linear_f16(const struct xf_linear_args *a)
+{
+  linear(a, &(struct weight_kind){2, dot_f16, widen_f16});
+}
+
+static void linear_bf16(const struct xf_linear_args *a)
+{
+  linear(a, &(struct weight_kind){2, dot_bf16, widen_bf16});
+}
+
+#endif

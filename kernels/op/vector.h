@@ -1,0 +1,78 @@
+/* What tiles and ops share on top of the vocabulary: typed loads, 2^x, the row reduction. */
+#ifndef XF_OP_VECTOR_H
+#define XF_OP_VECTOR_H
+
+#include <stdbool.h>
+
+/* What a value tile works on: acc[r][16i + lane] = Σ_{from ≤ j < to} p[r][j] · v[j][column + 16i +
+ * lane], one chain each, from +0 or, where resume is set, from acc. */
+struct value_tile {
+  const float *p; /* [rows][ldp] */
+  size_t ldp;
+  const float *const *v; /* panels of 16 rows */
+  size_t v_stride, column, from, to;
+  float *acc; /* [rows][ld] */
+  size_t ld;
+  bool resume;
+};
+
+/* Sixteen elements from index i on, widened exactly. */
+XF_INLINE v16 v16_load_as(xf_type type, const void *p, size_t i)
+{
+  if (type == XF_F32) return v16_load((const float *)p + i);
+  if (type == XF_F16) return v16_load_f16((const uint16_t *)p + i);
+  return v16_load_bf16((const uint16_t *)p + i);
+}
+
+/* Rounds x to an integer in the low bits of a float: 1.5·2²³ + 127, so that these bits, shifted
+ * into the exponent, are 2^n. */
+#define XF_EXP2_MAGIC 12583039.0f
+
+/* At most 1.02 ULP; below −126.5 exactly +0; NaN stays NaN. Coefficients: minimax for 2^f on
+ * |f| ≤ 1/2 with the constant term 1. */
+XF_INLINE v16 exp2_v16(v16 x)
+{
+  const v16 magic = v16_set1(XF_EXP2_MAGIC);
+  x = v16_max(v16_set1(-127.0f), x);
+  v16 n = v16_add(x, magic);
+  v16 f = v16_sub(x, v16_sub(n, magic));
+  v16 p = v16_set1(0x1.470b4ap-13f);
+  p = v16_fma(p, f, v16_set1(0x1.5f7276p-10f));
+  p = v16_fma(p, f, v16_set1(0x1.3b270ep-7f));
+  p = v16_fma(p, f, v16_set1(0x1.c6ae72p-5f));
+  p = v16_fma(p, f, v16_set1(0x1.ebfbe2p-3f));
+  p = v16_fma(p, f, v16_set1(0x1.62e432p-1f));
+  p = v16_fma(p, f, v16_set1(1.0f));
+  return v16_scale2(p, n);
+}
+
+/* The same for one number. */
+XF_INLINE float exp2_f32(float x)
+{
+  x = xf_max(-127.0f, x);
+  float n = x + XF_EXP2_MAGIC;
+  float f = x - (n - XF_EXP2_MAGIC);
+  float p = 0x1.470b4ap-13f;
+  p = fmaf(p, f, 0x1.5f7276p-10f);
+  p = fmaf(p, f, 0x1.3b270ep-7f);
+  p = fmaf(p, f, 0x1.c6ae72p-5f);
+  p = fmaf(p, f, 0x1.ebfbe2p-3f);
+  p = fmaf(p, f, 0x1.62e432p-1f);
+  p = fmaf(p, f, 1.0f);
+  return p * xf_float_of_bits(xf_bits_of_float(n) << 23);
+}
+
+/* A block's maximum times c, where `top` is its greatest score: 0 where there is none, and +0 for −0,
+ * since which of two zeros is the greatest depends on the order of comparison. */
+XF_INLINE float block_maximum(float top, float c)
+{
+  return top == -INFINITY ? 0 : top * c + 0.0f;
+}
+
+/* Row reduction: element i of the row was added to lane i mod 64 of (a, b, c, d). */
+XF_INLINE float sum64_v16(v16 a, v16 b, v16 c, v16 d)
+{
+  return v16_sum(v16_add(v16_add(a, b), v16_add(c, d)));
+}
+
+#endif

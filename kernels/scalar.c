@@ -1,0 +1,7 @@
+#include "kernels/simd/scalar.h"
+
+#include "kernels/tile/scalar.h"
+
+#include "kernels/table.h"
+
+const struct xf_kernels xf_kernels_scalar = XF_TABLE("scalar");

@@ -1,0 +1,21 @@
+/* Included last by each ISA's file: all ops, and the table XF_TABLE that exports them. Everything
+ * else in such a file is static, so that no function compiled for one ISA can be linked into
+ * another. */
+#ifndef XF_TABLE_H
+#define XF_TABLE_H
+
+#include "kernels/op/linear.h"
+
+#include "kernels/op/attention.h"
+#include "kernels/op/elementwise.h"
+
+#define XF_TABLE(isa)                                                                              \
+  {                                                                                                \
+    .name = isa, .linear_f32 = linear_f32, .linear_f16 = linear_f16, .linear_bf16 = linear_bf16,   \
+    .widen_f16 = widen_f16, .widen_bf16 = widen_bf16, .add = add, .rms_norm = rms_norm,            \
+    .rope_angles = rope_angles, .rope = rope, .silu_mul = silu_mul, .arg_max = arg_max,            \
+    .softmax = softmax, .attention_block = attention_block, .attention_merge = attention_merge,    \
+    .attention_finish = attention_finish,                                                          \
+  }
+
+#endif

@@ -1,0 +1,212 @@
+/* Register tiles for AVX-512: 32 zmm, two FMA ports, a whole panel in one register.
+ * A shape is rows × panels; 8×3 and 6×4 keep 24 sums in registers, eight or more hide the latency.
+ */
+#ifndef XF_TILE_AVX512_H
+#define XF_TILE_AVX512_H
+
+#include "kernels/op/vector.h"
+
+enum { TILE_ROWS = 8, TILE_VALUE_PANELS = 4, TILE_PANELS_MAX = 8 };
+
+/* The tallest tile for that many rows, and the panels it takes at once. */
+XF_INLINE size_t tile_rows(size_t rows)
+{
+  return rows >= 8 ? 8 : rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
+}
+
+XF_INLINE size_t tile_panels(size_t tile_row_count)
+{
+  return tile_row_count == 8 ? 3 : tile_row_count == 4 ? 4 : 8;
+}
+
+XF_INLINE size_t tile_value_rows(size_t rows)
+{
+  return rows >= 6 ? 6 : rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
+}
+
+/* One step of the chains of all sums: sum[r][p] = fma(x[r], w[p], sum[r][p]). */
+XF_INLINE void tile_step(const int rows, const int panels, __m512 *sum, const float *x, size_t ldx,
+                         const __m512 *w)
+{
+  XF_UNROLL
+  for (int r = 0; r < rows; r++) {
+    __m512 xr = _mm512_set1_ps(x[(size_t)r * ldx]);
+    XF_UNROLL
+    for (int p = 0; p < panels; p++)
+      sum[r * panels + p] = _mm512_fmadd_ps(xr, w[p], sum[r * panels + p]);
+  }
+}
+
+XF_INLINE void tile_dot_shape(xf_type type, const int rows, const int panels, const float *x,
+                              size_t ldx, const void *const *w, size_t k, float *y, size_t ldy,
+                              bool add)
+{
+  __m512 sum[24], column[8];
+  XF_UNROLL
+  for (int i = 0; i < rows * panels; i++) sum[i] = _mm512_setzero_ps();
+  for (size_t i = 0; i < k; i++) {
+    XF_UNROLL
+    for (int p = 0; p < panels; p++) column[p] = v16_load_as(type, w[p], i * XF_LANES);
+    tile_step(rows, panels, sum, x + i, ldx, column);
+  }
+  XF_UNROLL
+  for (int r = 0; r < rows; r++) {
+    XF_UNROLL
+    for (int p = 0; p < panels; p++) {
+      float *out = y + (size_t)r * ldy + p * XF_LANES;
+      __m512 block = sum[r * panels + p];
+      _mm512_storeu_ps(out, add ? _mm512_add_ps(_mm512_loadu_ps(out), block) : block);
+    }
+  }
+}
+
+/* y[r][16p + lane] = Σ_i x[r][i] · w[p][i][lane], one chain each; added to y where add is set.
+ * rows is one of tile_rows, panels is 1 or tile_panels of these or more rows. */
+XF_INLINE void tile_dot(xf_type type, size_t rows, size_t panels, const float *x, size_t ldx,
+                        const void *const *w, size_t k, float *y, size_t ldy, bool add)
+{
+  switch (rows << 4 | panels) {
+  case 0x83:
+    tile_dot_shape(type, 8, 3, x, ldx, w, k, y, ldy, add);
+    break;
+  case 0x81:
+    tile_dot_shape(type, 8, 1, x, ldx, w, k, y, ldy, add);
+    break;
+  case 0x44:
+    tile_dot_shape(type, 4, 4, x, ldx, w, k, y, ldy, add);
+    break;
+  case 0x43:
+    tile_dot_shape(type, 4, 3, x, ldx, w, k, y, ldy, add);
+    break;
+  case 0x41:
+    tile_dot_shape(type, 4, 1, x, ldx, w, k, y, ldy, add);
+    break;
+  case 0x28:
+    tile_dot_shape(type, 2, 8, x, ldx, w, k, y, ldy, add);
+    break;
+  case 0x24:
+    tile_dot_shape(type, 2, 4, x, ldx, w, k, y, ldy, add);
+    break;
+  case 0x23:
+    tile_dot_shape(type, 2, 3, x, ldx, w, k, y, ldy, add);
+    break;
+  case 0x21:
+    tile_dot_shape(type, 2, 1, x, ldx, w, k, y, ldy, add);
+    break;
+  case 0x18:
+    tile_dot_shape(type, 1, 8, x, ldx, w, k, y, ldy, add);
+    break;
+  case 0x14:
+    tile_dot_shape(type, 1, 4, x, ldx, w, k, y, ldy, add);
+    break;
+  case 0x13:
+    tile_dot_shape(type, 1, 3, x, ldx, w, k, y, ldy, add);
+    break;
+  default:
+    tile_dot_shape(type, 1, 1, x, ldx, w, k, y, ldy, add);
+    break;
+  }
+}
+
+XF_INLINE void tile_values_shape(const int rows, const int panels, const struct value_tile *t)
+{
+  __m512 sum[24], row[4];
+  XF_UNROLL
+  for (int i = 0; i < rows * panels; i++) {
+    const float *old = t->acc + (size_t)(i / panels) * t->ld + i % panels * XF_LANES;
+    sum[i] = t->resume ? _mm512_loadu_ps(old) : _mm512_setzero_ps();
+  }
+  for (size_t j = t->from; j < t->to;) {
+    const float *v = t->v[j / XF_LANES] + j % XF_LANES * t->v_stride + t->column;
+    size_t end = j - j % XF_LANES + XF_LANES;
+    for (end = end < t->to ? end : t->to; j < end; j++, v += t->v_stride) {
+      XF_UNROLL
+      for (int i = 0; i < panels; i++) row[i] = _mm512_loadu_ps(v + i * XF_LANES);
+      tile_step(rows, panels, sum, t->p + j, t->ldp, row);
+    }
+  }
+  XF_UNROLL
+  for (int i = 0; i < rows * panels; i++)
+    _mm512_storeu_ps(t->acc + (size_t)(i / panels) * t->ld + i % panels * XF_LANES, sum[i]);
+}
+
+/* rows is one of tile_value_rows, panels 1 or TILE_VALUE_PANELS. */
+XF_INLINE void tile_values(size_t rows, size_t panels, const struct value_tile *t)
+{
+  switch (rows << 4 | panels) {
+  case 0x64:
+    tile_values_shape(6, 4, t);
+    break;
+  case 0x61:
+    tile_values_shape(6, 1, t);
+    break;
+  case 0x44:
+    tile_values_shape(4, 4, t);
+    break;
+  case 0x41:
+    tile_values_shape(4, 1, t);
+    break;
+  case 0x24:
+    tile_values_shape(2, 4, t);
+    break;
+  case 0x21:
+    tile_values_shape(2, 1, t);
+    break;
+  case 0x14:
+    tile_values_shape(1, 4, t);
+    break;
+  default:
+    tile_values_shape(1, 1, t);
+    break;
+  }
+}
+
+/* The largest of s[0 … n−1] that is not NaN; −inf where there is none. */
+XF_INLINE float tile_row_max(const float *s, size_t n)
+{
+  const __m512 lowest = _mm512_set1_ps(-INFINITY);
+  __m512 top[4] = {lowest, lowest, lowest, lowest};
+  size_t i = 0;
+  for (; i + 64 <= n; i += 64) {
+    XF_UNROLL
+    for (int j = 0; j < 4; j++) top[j] = _mm512_max_ps(_mm512_loadu_ps(s + i + 16 * j), top[j]);
+  }
+  for (; i + 16 <= n; i += 16) top[0] = _mm512_max_ps(_mm512_loadu_ps(s + i), top[0]);
+  __mmask16 rest = v16_first(n - i);
+  top[1] = _mm512_mask_max_ps(top[1], rest, _mm512_maskz_loadu_ps(rest, s + i), top[1]);
+  return _mm512_reduce_max_ps(
+      _mm512_max_ps(_mm512_max_ps(top[0], top[1]), _mm512_max_ps(top[2], top[3])));
+}
+
+/* Turns the scores s[0 … n−1] of a row into p, zeros behind them up to a whole panel. *m: the
+ * maximum times c (0 where every score is −inf or NaN), *l: Σ p. */
+XF_INLINE void tile_softmax(float *s, size_t n, float c, float *m, float *l)
+{
+  float top = tile_row_max(s, n);
+  *m = block_maximum(top, c);
+  const __m512 scale = _mm512_set1_ps(c), offset = _mm512_set1_ps(-*m);
+  __m512 sum[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(),
+                   _mm512_setzero_ps()};
+  size_t i = 0;
+  for (; i + 64 <= n; i += 64) {
+    XF_UNROLL
+    for (int j = 0; j < 4; j++) {
+      __m512 p = exp2_v16(_mm512_fmadd_ps(_mm512_loadu_ps(s + i + 16 * j), scale, offset));
+      _mm512_storeu_ps(s + i + 16 * j, p);
+      sum[j] = _mm512_add_ps(sum[j], p);
+    }
+  }
+  XF_UNROLL
+  for (int j = 0; j < 4; j++) {
+    if (i >= n) break;
+    __mmask16 live = v16_first(n - i < 16 ? n - i : 16);
+    __m512 p = exp2_v16(_mm512_fmadd_ps(_mm512_maskz_loadu_ps(live, s + i), scale, offset));
+    p = _mm512_maskz_mov_ps(live, p);
+    _mm512_storeu_ps(s + i, p);
+    sum[j] = _mm512_add_ps(sum[j], p);
+    i += 16;
+  }
+  *l = sum64_v16(sum[0], sum[1], sum[2], sum[3]);
+}
+
+#endif

@@ -1,0 +1,64 @@
+/* The tiles in plain C: they define the bits. One row and one panel at a time. */
+#ifndef XF_TILE_SCALAR_H
+#define XF_TILE_SCALAR_H
+
+#include "kernels/op/vector.h"
+
+enum { TILE_ROWS = 1, TILE_VALUE_PANELS = 1, TILE_PANELS_MAX = 1 };
+
+XF_INLINE size_t tile_rows(size_t rows)
+{
+  (void)rows;
+  return 1;
+}
+
+XF_INLINE size_t tile_panels(size_t tile_row_count)
+{
+  (void)tile_row_count;
+  return 1;
+}
+
+XF_INLINE size_t tile_value_rows(size_t rows)
+{
+  (void)rows;
+  return 1;
+}
+
+/* y[lane] = Σ_i x[i] · w[0][i][lane], one chain each; added to y where add is set. */
+XF_INLINE void tile_dot(xf_type type, size_t rows, size_t panels, const float *x, size_t ldx,
+                        const void *const *w, size_t k, float *y, size_t ldy, bool add)
+{
+  (void)rows, (void)panels, (void)ldx, (void)ldy;
+  v16 sum = v16_set1(0);
+  for (size_t i = 0; i < k; i++)
+    sum = v16_fma(v16_set1(x[i]), v16_load_as(type, w[0], i * XF_LANES), sum);
+  v16_store(y, add ? v16_add(v16_load(y), sum) : sum);
+}
+
+XF_INLINE void tile_values(size_t rows, size_t panels, const struct value_tile *t)
+{
+  (void)rows, (void)panels;
+  v16 sum = t->resume ? v16_load(t->acc) : v16_set1(0);
+  for (size_t j = t->from; j < t->to; j++) {
+    const float *v = t->v[j / XF_LANES] + j % XF_LANES * t->v_stride + t->column;
+    sum = v16_fma(v16_set1(t->p[j]), v16_load(v), sum);
+  }
+  v16_store(t->acc, sum);
+}
+
+/* Turns the scores s[0 … n−1] of a row into p, zeros behind them up to a whole panel. *m: the
+ * maximum times c (0 where every score is −inf or NaN), *l: Σ p. */
+XF_INLINE void tile_softmax(float *s, size_t n, float c, float *m, float *l)
+{
+  float top = -INFINITY, sum[64] = {0};
+  for (size_t i = 0; i < n; i++) top = xf_max(s[i], top);
+  *m = block_maximum(top, c);
+  for (size_t i = 0; i < n; i++) {
+    s[i] = exp2_f32(fmaf(s[i], c, -*m));
+    sum[i % 64] += s[i];
+  }
+  for (size_t i = n; i % XF_LANES; i++) s[i] = 0;
+  *l = sum64_v16(v16_load(sum), v16_load(sum + 16), v16_load(sum + 32), v16_load(sum + 48));
+}
+
+#endif

@@ -1,0 +1,210 @@
+#include "model/checkpoint.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "dispatch/error.h"
+#include "dispatch/memory.h"
+#include "model/json.h"
+
+static const char *const SINGLE = "model.safetensors";
+static const char *const INDEX = "model.safetensors.index.json";
+
+struct xf_checkpoint {
+  char *folder;
+  struct xf_safetensors *files; /* [n_files]; their lists of tensors have been moved to this one: */
+  size_t n_files;
+  struct xf_tensor *tensors; /* [n], by name */
+  size_t n;
+};
+
+static xf_status out_of_memory(xf_error *error, const char *folder)
+{
+  return xf_fail(error, XF_E_MEMORY, "%s: out of memory for the list of its tensors", folder);
+}
+
+static xf_status open_single(struct xf_checkpoint *checkpoint, xf_error *error)
+{
+  struct xf_safetensors *file = checkpoint->files = xf_alloc_zeroed(1, sizeof *file);
+  if (!file) return out_of_memory(error, checkpoint->folder);
+  xf_status status = xf_safetensors_open(checkpoint->folder, SINGLE, file, error);
+  if (status != XF_OK) return status;
+  checkpoint->n_files = 1;
+  checkpoint->tensors = file->tensors;
+  checkpoint->n = file->n;
+  file->tensors = NULL;
+  return XF_OK;
+}
+
+/* The shard of that name, opened when it is named for the first time. */
+static xf_status need_shard(struct xf_checkpoint *checkpoint, const char *index, const char *name,
+                            struct xf_safetensors **out, xf_error *error)
+{
+  for (size_t i = 0; i < checkpoint->n_files; i++) {
+    *out = &checkpoint->files[i];
+    if (strcmp((*out)->name, name) == 0) return XF_OK;
+  }
+  if (!*name || strchr(name, '/') || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+    return xf_fail(error, XF_E_FORMAT,
+                   "%s: weight_map may name only files of its own folder, not \"%s\"", index, name);
+  *out = &checkpoint->files[checkpoint->n_files];
+  xf_status status = xf_safetensors_open(checkpoint->folder, name, *out, error);
+  checkpoint->n_files += status == XF_OK;
+  return status;
+}
+
+/* Adds the tensor that one line of weight_map names. */
+static xf_status add_mapped(struct xf_checkpoint *checkpoint, const char *index, const cJSON *line,
+                            xf_error *error)
+{
+  if (!cJSON_IsString(line))
+    return xf_fail(error, XF_E_FORMAT, "%s: weight_map must name a file for tensor %s", index,
+                   line->string);
+  struct xf_safetensors *shard = NULL;
+  xf_status status = need_shard(checkpoint, index, line->valuestring, &shard, error);
+  if (status != XF_OK) return status;
+  const struct xf_tensor *tensor = xf_tensor_find(shard->tensors, shard->n, line->string);
+  if (!tensor)
+    return xf_fail(error, XF_E_FORMAT, "%s: lacks a tensor that %s expects in it: %s", shard->path,
+                   INDEX, line->string);
+  checkpoint->tensors[checkpoint->n++] = *tensor;
+  return XF_OK;
+}
+
+/* Tensors that weight_map does not name are left out. */
+static xf_status open_mapped(struct xf_checkpoint *checkpoint, const char *index, const cJSON *map,
+                             xf_error *error)
+{
+  if (!cJSON_IsObject(map) || !map->child)
+    return xf_fail(error, XF_E_FORMAT, "%s: weight_map must map tensor names to files", index);
+  size_t n = (size_t)cJSON_GetArraySize(map);
+  checkpoint->files = xf_alloc_zeroed(n, sizeof *checkpoint->files);
+  checkpoint->tensors = xf_alloc_zeroed(n, sizeof *checkpoint->tensors);
+  if (!checkpoint->files || !checkpoint->tensors) return out_of_memory(error, checkpoint->folder);
+  const cJSON *line;
+  cJSON_ArrayForEach(line, map)
+  {
+    xf_status status = add_mapped(checkpoint, index, line, error);
+    if (status != XF_OK) return status;
+  }
+  qsort(checkpoint->tensors, checkpoint->n, sizeof *checkpoint->tensors, xf_tensor_compare);
+  for (size_t i = 0; i < checkpoint->n_files; i++) {
+    xf_free(checkpoint->files[i].tensors);
+    checkpoint->files[i].tensors = NULL;
+  }
+  return XF_OK;
+}
+
+static xf_status open_index(struct xf_checkpoint *checkpoint, const char *path, xf_error *error)
+{
+  cJSON *index;
+  xf_status status = xf_json_read(path, &index, error);
+  if (status != XF_OK) return status;
+  const cJSON *map = cJSON_GetObjectItemCaseSensitive(index, "weight_map");
+  status = open_mapped(checkpoint, path, map, error);
+  cJSON_Delete(index); /* the list's names are those of the shards' headers */
+  return status;
+}
+
+static xf_status open_files(struct xf_checkpoint *checkpoint, const char *folder, xf_error *error)
+{
+  char *single = xf_path_join(folder, SINGLE), *index = xf_path_join(folder, INDEX);
+  xf_status status;
+  if (!checkpoint->folder || !single || !index)
+    status = out_of_memory(error, folder);
+  else if (access(single, F_OK) == 0)
+    status = open_single(checkpoint, error);
+  else if (access(index, F_OK) == 0)
+    status = open_index(checkpoint, index, error);
+  else
+    status = xf_fail(error, XF_E_FILE,
+                     "%s: has neither %s nor %s; weights in other formats must be converted",
+                     folder, SINGLE, INDEX);
+  xf_free(single);
+  xf_free(index);
+  return status;
+}
+
+xf_status xf_checkpoint_open(const char *folder, struct xf_checkpoint **out, xf_error *error)
+{
+  *out = NULL;
+  struct xf_checkpoint *checkpoint = xf_alloc_zeroed(1, sizeof *checkpoint);
+  if (!checkpoint) return out_of_memory(error, folder);
+  checkpoint->folder = xf_path_join(folder, "");
+  xf_status status = open_files(checkpoint, folder, error);
+  if (status == XF_OK)
+    *out = checkpoint;
+  else
+    xf_checkpoint_close(checkpoint);
+  return status;
+}
+
+void xf_checkpoint_close(struct xf_checkpoint *checkpoint)
+{
+  if (!checkpoint) return;
+  for (size_t i = 0; i < checkpoint->n_files; i++) xf_safetensors_close(&checkpoint->files[i]);
+  xf_free(checkpoint->files);
+  xf_free(checkpoint->tensors);
+  xf_free(checkpoint->folder);
+  xf_free(checkpoint);
+}
+
+const struct xf_tensor *xf_checkpoint_find(const struct xf_checkpoint *checkpoint, const char *name)
+{
+  return xf_tensor_find(checkpoint->tensors, checkpoint->n, name);
+}
+
+/* Writes a shape as "[32000, 2048]", and of one with more than four sizes the first four. */
+static void format_shape(const struct xf_tensor *tensor, char text[static 128])
+{
+  enum { CAPACITY = 128 };
+  size_t used = (size_t)snprintf(text, CAPACITY, "[");
+  for (size_t i = 0; i < xf_min(tensor->rank, 4); i++)
+    used +=
+        (size_t)snprintf(text + used, CAPACITY - used, "%s%zu", i ? ", " : "", tensor->shape[i]);
+  snprintf(text + used, CAPACITY - used, "%s", tensor->rank > 4 ? ", …]" : "]");
+}
+
+xf_status xf_checkpoint_get(const struct xf_checkpoint *checkpoint, const char *name, size_t n,
+                            size_t k, const struct xf_tensor **out, xf_error *error)
+{
+  const struct xf_tensor *tensor = xf_checkpoint_find(checkpoint, name);
+  if (!tensor)
+    return xf_fail(error, XF_E_FORMAT, "%s: the checkpoint has no tensor %s", checkpoint->folder,
+                   name);
+  const struct xf_tensor expected = {.rank = k ? 2 : 1, .shape = {n, k}};
+  if (tensor->rank != expected.rank || tensor->shape[0] != n || tensor->shape[1] != k) {
+    char found[128], wanted[128];
+    format_shape(tensor, found);
+    format_shape(&expected, wanted);
+    return xf_fail(error, XF_E_SHAPE, "%s: tensor %s has the shape %s, but config.json needs %s",
+                   tensor->path, name, found, wanted);
+  }
+  if (!tensor->type)
+    return xf_fail(error, XF_E_UNSUPPORTED,
+                   "%s: tensor %s: only F32, F16 and BF16 are supported, not %s", tensor->path,
+                   name, tensor->dtype);
+  *out = tensor;
+  return XF_OK;
+}
+
+/* The whole pages that hold part of the tensor. Neighbours lose theirs too, and read them again. */
+void xf_checkpoint_release(const struct xf_checkpoint *checkpoint, const struct xf_tensor *tensor)
+{
+  (void)checkpoint;
+  if (tensor->bytes == 0) return;
+  uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+  uintptr_t begin = (uintptr_t)tensor->data / page * page;
+  /* Only advice: where it fails, memory stays resident for longer. */
+  madvise((void *)begin, (uintptr_t)tensor->data + tensor->bytes - begin, MADV_DONTNEED);
+}
+
+void xf_checkpoint_keep_only(struct xf_checkpoint *checkpoint, const struct xf_tensor *tensor)
+{
+  checkpoint->n = 0;
+  for (size_t i = 0; i < checkpoint->n_files; i++)
+    if (checkpoint->files[i].path != tensor->path) xf_safetensors_close(&checkpoint->files[i]);
+}

@@ -1,0 +1,24 @@
+/* The tensors of a checkpoint folder: model.safetensors, or its shards with
+ * model.safetensors.index.json. */
+#ifndef XF_MODEL_CHECKPOINT_H
+#define XF_MODEL_CHECKPOINT_H
+
+#include "model/safetensors.h"
+
+struct xf_checkpoint;
+
+xf_status xf_checkpoint_open(const char *folder, struct xf_checkpoint **out, xf_error *error);
+void xf_checkpoint_close(struct xf_checkpoint *checkpoint); /* NULL is allowed */
+
+/* NULL where there is none of that name. */
+const struct xf_tensor *xf_checkpoint_find(const struct xf_checkpoint *checkpoint,
+                                           const char *name);
+/* The tensor, which must exist and have that shape: rank 1 ([n]) where k is 0, else [n, k]. */
+xf_status xf_checkpoint_get(const struct xf_checkpoint *checkpoint, const char *name, size_t n,
+                            size_t k, const struct xf_tensor **out, xf_error *error);
+/* Lets the kernel drop the tensor's pages from this process: it will not be read again soon. */
+void xf_checkpoint_release(const struct xf_checkpoint *checkpoint, const struct xf_tensor *tensor);
+/* Closes every file but the tensor's. No other tensor may be used from now on, nor be found. */
+void xf_checkpoint_keep_only(struct xf_checkpoint *checkpoint, const struct xf_tensor *tensor);
+
+#endif

@@ -1,0 +1,57 @@
+#include "model/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "dispatch/error.h"
+#include "dispatch/memory.h"
+
+static xf_status fail_system(xf_error *error, const char *path, const char *what, int code)
+{
+  char reason[128];
+  return xf_fail(error, XF_E_FILE, "%s: cannot %s: %s", path, what,
+                 strerror_r(code, reason, sizeof reason));
+}
+
+static xf_status map(const char *path, int descriptor, struct xf_file *out, xf_error *error)
+{
+  struct stat status;
+  if (fstat(descriptor, &status) != 0) return fail_system(error, path, "stat", errno);
+  if (!S_ISREG(status.st_mode)) return xf_fail(error, XF_E_FILE, "%s: is not a regular file", path);
+  if (status.st_size == 0) return XF_OK;
+  void *data = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+  if (data == MAP_FAILED) return fail_system(error, path, "map", errno);
+  out->data = data;
+  out->bytes = (size_t)status.st_size;
+  return XF_OK;
+}
+
+xf_status xf_file_map(const char *path, struct xf_file *out, xf_error *error)
+{
+  *out = (struct xf_file){0};
+  /* O_NONBLOCK: opening a pipe must fail, not wait for its writer. */
+  int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (descriptor < 0) return fail_system(error, path, "open", errno);
+  xf_status status = map(path, descriptor, out, error);
+  close(descriptor);
+  return status;
+}
+
+void xf_file_unmap(struct xf_file *file)
+{
+  if (file->data) munmap((void *)(uintptr_t)file->data, file->bytes);
+  *file = (struct xf_file){0};
+}
+
+char *xf_path_join(const char *folder, const char *name)
+{
+  size_t bytes = strlen(folder) + strlen(name) + 2;
+  char *path = xf_alloc(bytes, 1);
+  if (path) snprintf(path, bytes, "%s/%s", folder, name);
+  return path;
+}

@@ -1,0 +1,18 @@
+/* Paths, and read-only mapped files. */
+#ifndef XF_MODEL_FILE_H
+#define XF_MODEL_FILE_H
+
+#include "exactflash/status.h"
+
+struct xf_file {
+  const unsigned char *data; /* NULL when empty */
+  size_t bytes;
+};
+
+xf_status xf_file_map(const char *path, struct xf_file *out, xf_error *error);
+void xf_file_unmap(struct xf_file *file);
+
+/* FOLDER/NAME, from xf_alloc; NULL when out of memory. */
+char *xf_path_join(const char *folder, const char *name);
+
+#endif

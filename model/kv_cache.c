@@ -1,0 +1,146 @@
+#include "exactflash/kv_cache.h"
+
+#include <string.h>
+
+#include "dispatch/error.h"
+#include "dispatch/memory.h"
+#include "model/model.h"
+
+static size_t padded_head_dim(const xf_model *model)
+{
+  return xf_round_up(model->config.head_dim, XF_LANES);
+}
+
+static size_t head_floats(const xf_model *model)
+{
+  return XF_PAGE_LEN * (model->config.head_dim + padded_head_dim(model));
+}
+
+static size_t page_floats(const xf_model *model)
+{
+  return model->config.layers * model->config.kv_heads * head_floats(model);
+}
+
+static size_t pages_for(size_t length)
+{
+  return (length + XF_PAGE_LEN - 1) / XF_PAGE_LEN;
+}
+
+struct xf_kv_layout xf_cache_layout(const xf_model *model, size_t layer)
+{
+  size_t d = model->config.head_dim, base = layer * model->config.kv_heads * head_floats(model);
+  return (struct xf_kv_layout){.page_len = XF_PAGE_LEN,
+                               .d_k = d,
+                               .d_v = d,
+                               .v_stride = padded_head_dim(model),
+                               .k_offset = base,
+                               .v_offset = base + XF_PAGE_LEN * d,
+                               .head_stride = head_floats(model)};
+}
+
+xf_status xf_cache_create(const xf_model *model, size_t capacity, xf_cache **out, xf_error *error)
+{
+  if (!model || !out) return xf_fail(error, XF_E_ARGUMENT, "xf_cache_create: model or out is NULL");
+  *out = NULL;
+  if (capacity == 0 || capacity > XF_CACHE_MAX)
+    return xf_fail(error, XF_E_ARGUMENT, "KV cache: capacity %zu; it must be 1 … %d", capacity,
+                   XF_CACHE_MAX);
+  xf_cache *cache = xf_alloc_zeroed(1, sizeof *cache);
+  if (cache) cache->pages = xf_alloc_zeroed(pages_for(capacity), sizeof *cache->pages);
+  if (!cache || !cache->pages) {
+    xf_free(cache);
+    return xf_fail(error, XF_E_MEMORY, "out of memory for a KV cache of %zu positions", capacity);
+  }
+  cache->model = model;
+  cache->capacity = capacity;
+  *out = cache;
+  return XF_OK;
+}
+
+void xf_cache_destroy(xf_cache *cache)
+{
+  if (!cache) return;
+  for (size_t i = 0; i < cache->n_pages; i++) xf_free(cache->pages[i]);
+  xf_free(cache->pages);
+  xf_free(cache);
+}
+
+size_t xf_cache_length(const xf_cache *cache)
+{
+  return cache->length;
+}
+
+size_t xf_cache_capacity(const xf_cache *cache)
+{
+  return cache->capacity;
+}
+
+size_t xf_cache_bytes(const xf_cache *cache)
+{
+  return cache->n_pages * page_floats(cache->model) * sizeof(float);
+}
+
+xf_status xf_cache_truncate(xf_cache *cache, size_t length)
+{
+  if (!cache || length > cache->length) return XF_E_ARGUMENT;
+  cache->length = length;
+  for (; cache->n_pages > pages_for(length); cache->n_pages--)
+    xf_free(cache->pages[cache->n_pages - 1]);
+  return XF_OK;
+}
+
+xf_status xf_cache_reserve(xf_cache *cache, size_t length, xf_error *error)
+{
+  if (length > cache->capacity)
+    return xf_fail(error, XF_E_CACHE_FULL,
+                   "KV cache is full: %zu positions wanted, capacity %zu (kv_cache_max_len)",
+                   length, cache->capacity);
+  for (; cache->n_pages < pages_for(length); cache->n_pages++) {
+    float *page = xf_alloc_zeroed(page_floats(cache->model), sizeof *page);
+    if (!page)
+      return xf_fail(error, XF_E_MEMORY, "out of memory for position %zu of a KV cache",
+                     cache->n_pages * XF_PAGE_LEN);
+    cache->pages[cache->n_pages] = page;
+  }
+  return XF_OK;
+}
+
+xf_status xf_cache_export(const xf_cache *cache, size_t max_seq_len, float *const *k,
+                          float *const *v, xf_error *error)
+{
+  if (!cache || !k || !v)
+    return xf_fail(error, XF_E_ARGUMENT, "xf_cache_export: cache, k or v is NULL");
+  if (max_seq_len < cache->length)
+    return xf_fail(error, XF_E_SHAPE,
+                   "KV cache export: max_seq_len %zu is less than the %zu "
+                   "positions held",
+                   max_seq_len, cache->length);
+  const struct xf_config *c = &cache->model->config;
+  size_t row = c->kv_heads * c->head_dim, rest = (max_seq_len - cache->length) * row;
+  for (size_t layer = 0; layer < c->layers; layer++) {
+    struct xf_kv_layout layout = xf_cache_layout(cache->model, layer);
+    for (size_t i = 0; i < cache->length; i++)
+      xf_kv_read(&layout, c->kv_heads, cache->pages, i, k[layer] + i * row, v[layer] + i * row);
+    memset(k[layer] + cache->length * row, 0, rest * sizeof(float));
+    memset(v[layer] + cache->length * row, 0, rest * sizeof(float));
+  }
+  return XF_OK;
+}
+
+xf_status xf_cache_import(xf_cache *cache, size_t length, const float *const *k,
+                          const float *const *v, xf_error *error)
+{
+  if (!cache || !k || !v)
+    return xf_fail(error, XF_E_ARGUMENT, "xf_cache_import: cache, k or v is NULL");
+  xf_status status = xf_cache_reserve(cache, length, error);
+  if (status) return status;
+  const struct xf_config *c = &cache->model->config;
+  size_t row = c->kv_heads * c->head_dim;
+  for (size_t layer = 0; layer < c->layers; layer++) {
+    struct xf_kv_layout layout = xf_cache_layout(cache->model, layer);
+    for (size_t i = 0; i < length; i++)
+      xf_kv_write(&layout, c->kv_heads, cache->pages, i, k[layer] + i * row, v[layer] + i * row);
+  }
+  cache->length = length;
+  return XF_OK;
+}

@@ -1,0 +1,108 @@
+#include "model/model.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "dispatch/error.h"
+#include "dispatch/memory.h"
+#include "model/workspace.h"
+
+enum { DEFAULT_CHUNK = 512, CHUNK_MAX = 1 << 16, Q_BLOCK_MAX = 1 << 16 };
+
+static xf_status read_options(const xf_model_options *given, xf_model_options *options,
+                              xf_error *error)
+{
+  memset(options, 0, sizeof *options);
+  if (given) {
+    if (given->struct_size < sizeof given->struct_size || given->struct_size > sizeof *options)
+      return xf_fail(error, XF_E_ARGUMENT, "xf_model_options: struct_size %zu; set it to sizeof",
+                     given->struct_size);
+    memcpy(options, given, given->struct_size);
+  }
+  if (options->attention != XF_ATTENTION_FLASH && options->attention != XF_ATTENTION_STANDARD)
+    return xf_fail(error, XF_E_ARGUMENT,
+                   "xf_model_options: attention %d is neither flash nor "
+                   "standard",
+                   (int)options->attention);
+  if (options->split < XF_SPLIT_AUTO || options->split > XF_SPLIT_ALWAYS)
+    return xf_fail(error, XF_E_ARGUMENT,
+                   "xf_model_options: split %d is none of auto, never, always",
+                   (int)options->split);
+  if (options->chunk > CHUNK_MAX || options->q_block > Q_BLOCK_MAX)
+    return xf_fail(error, XF_E_ARGUMENT, "xf_model_options: chunk %u and q_block %u; at most %d",
+                   options->chunk, options->q_block, CHUNK_MAX);
+  if (options->chunk == 0) options->chunk = DEFAULT_CHUNK;
+  return XF_OK;
+}
+
+static xf_status model_load(xf_model *model, const char *path, xf_error *error)
+{
+  model->idle = xf_alloc_zeroed(1, sizeof *model->idle);
+  if (!model->idle) return xf_fail(error, XF_E_MEMORY, "%s: out of memory", path);
+  pthread_mutex_init(&model->idle->lock, NULL);
+  xf_status status = xf_config_read(path, &model->config, error);
+  if (status) return status;
+  model->scale = (float)(1.0 / sqrt((double)model->config.head_dim));
+  return xf_weights_load(model->context, &model->config, path, model->options.progress,
+                         model->options.progress_arg, &model->weights, error);
+}
+
+xf_status xf_model_open(const xf_context *context, const char *path,
+                        const xf_model_options *options, xf_model **out, xf_error *error)
+{
+  if (!context || !path || !out)
+    return xf_fail(error, XF_E_ARGUMENT, "xf_model_open: context, path or out is NULL");
+  *out = NULL;
+  xf_model *model = xf_alloc_zeroed(1, sizeof *model);
+  if (!model) return xf_fail(error, XF_E_MEMORY, "%s: out of memory", path);
+  model->context = context;
+  xf_status status = read_options(options, &model->options, error);
+  if (!status) status = model_load(model, path, error);
+  if (status)
+    xf_model_close(model);
+  else
+    *out = model;
+  return status;
+}
+
+void xf_model_close(xf_model *model)
+{
+  if (!model) return;
+  xf_weights_free(&model->weights);
+  if (model->idle) {
+    for (struct xf_workspace *w = model->idle->first, *next; w; w = next) {
+      next = w->next;
+      xf_workspace_free(w);
+    }
+    pthread_mutex_destroy(&model->idle->lock);
+    xf_free(model->idle);
+  }
+  xf_free(model);
+}
+
+void xf_model_get_info(const xf_model *model, xf_model_info *info)
+{
+  const struct xf_config *c = &model->config;
+  static const char *const scalings[] = {
+      [XF_ROPE_NONE] = "none", [XF_ROPE_LINEAR] = "linear", [XF_ROPE_LLAMA3] = "llama3"};
+  *info = (xf_model_info){
+      .hidden_size = (uint32_t)c->hidden,
+      .intermediate_size = (uint32_t)c->intermediate,
+      .layers = (uint32_t)c->layers,
+      .heads = (uint32_t)c->heads,
+      .kv_heads = (uint32_t)c->kv_heads,
+      .head_dim = (uint32_t)c->head_dim,
+      .vocab_size = (uint32_t)c->vocab,
+      .max_position_embeddings = (uint32_t)c->max_positions,
+      .rms_norm_eps = c->rms_eps,
+      .rope_theta = c->rope.theta,
+      .rope_scaling = scalings[c->rope.type],
+      .tied_embeddings = c->tied,
+      .bos_token_id = c->bos,
+      .n_eos_token_ids = (uint32_t)c->n_eos,
+      .weight_type = model->weights.layers[0].qkv.type,
+      .parameters = model->weights.parameters,
+      .weight_bytes = xf_weights_bytes(&model->weights),
+  };
+  memcpy(info->eos_token_ids, c->eos, sizeof info->eos_token_ids);
+}

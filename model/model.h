@@ -1,0 +1,47 @@
+/* Inside of xf_model and xf_cache. */
+#ifndef XF_MODEL_MODEL_H
+#define XF_MODEL_MODEL_H
+
+#include <pthread.h>
+
+#include "dispatch/attention.h"
+#include "exactflash/kv_cache.h"
+#include "model/config.h"
+#include "model/weights.h"
+
+enum {
+  XF_PAGE_LEN = 64,      /* positions of a KV page */
+  XF_CACHE_MAX = 1 << 24 /* most positions of a cache: the largest run that float counts exactly */
+};
+
+struct xf_workspace;
+
+/* Workspaces of finished forward calls (model/workspace.h). */
+struct xf_idle {
+  pthread_mutex_t lock;
+  struct xf_workspace *first;
+};
+
+struct xf_model {
+  const xf_context *context;
+  struct xf_config config;
+  struct xf_weights weights;
+  float scale;              /* of attention: 1 / sqrt(head_dim) */
+  xf_model_options options; /* chunk is never 0 */
+  struct xf_idle *idle;
+};
+
+/* A page: for each layer, for each KV head, K [page_len/16][head_dim][16] then V
+ * [page_len][head_dim rounded up to 16]. */
+struct xf_cache {
+  const xf_model *model;
+  size_t capacity, length;
+  float **pages; /* [ceil(capacity / XF_PAGE_LEN)]; the first n_pages are allocated */
+  size_t n_pages;
+};
+
+struct xf_kv_layout xf_cache_layout(const xf_model *model, size_t layer);
+/* Pages for positions up to length. XF_E_CACHE_FULL, XF_E_MEMORY; does not change the length. */
+xf_status xf_cache_reserve(xf_cache *cache, size_t length, xf_error *error);
+
+#endif

@@ -1,0 +1,63 @@
+/* A SentencePiece vocabulary made ready for look-up: what tokenizer.c, bpe.c and decoder.c share.
+ */
+#ifndef XF_MODEL_VOCABULARY_H
+#define XF_MODEL_VOCABULARY_H
+
+#include "exactflash/tokenizer.h"
+#include "model/sentencepiece.h"
+
+/* A node of the trie over the spellings that are looked for inside a text. */
+struct xf_trie_node {
+  uint32_t child, sibling; /* 0: none */
+  int32_t id;              /* of the piece that ends here, or −1 */
+  unsigned char byte;
+};
+
+struct xf_tokenizer {
+  unsigned char *file; /* the bytes of tokenizer.model, into which spellings point */
+  struct xf_sentencepiece model;
+  int32_t bos, eos;      /* −1: none */
+  int32_t byte_ids[256]; /* of the BYTE pieces */
+
+  /* What each piece adds to a text: id's is texts[text_ends[id − 1] … text_ends[id]). */
+  char *texts;
+  uint32_t *text_ends;
+  uint32_t longest_text;
+
+  /* NORMAL and USER_DEFINED pieces by spelling: open addressing, at most half full. */
+  int32_t *slots; /* [slot_mask + 1] ids, −1: free */
+  size_t slot_mask;
+  uint32_t longest_spelling;
+  /* No NORMAL piece has a space mark after another character, so that merges never cross the
+   * beginning of a word. */
+  bool words_apart;
+
+  /* CONTROL, UNKNOWN and USER_DEFINED pieces. */
+  struct xf_trie_node *trie; /* [trie_nodes]; node 0 is no node */
+  uint32_t trie_nodes;
+  uint32_t trie_roots[256]; /* by first byte */
+};
+
+/* Fills *tokenizer (zeroed by the caller) from its file's bytes; path is for messages. On failure
+ * xf_vocabulary_free is still to be called. */
+xf_status xf_vocabulary_build(const char *path, size_t bytes, struct xf_tokenizer *tokenizer,
+                              xf_error *error);
+void xf_vocabulary_free(struct xf_tokenizer *tokenizer);
+
+/* The id of the NORMAL or USER_DEFINED piece of that spelling, or −1. */
+int32_t xf_vocabulary_find(const struct xf_tokenizer *tokenizer, const char *spelling,
+                           size_t bytes);
+
+enum { XF_USER_DEFINED = 1u << XF_PIECE_USER_DEFINED };
+enum { XF_SPECIAL = 1u << XF_PIECE_CONTROL | 1u << XF_PIECE_UNKNOWN | XF_USER_DEFINED };
+
+/* The longest piece of the trie that is a prefix of text and whose type's bit is in types: its
+ * bytes (0: there is none) and *id. */
+size_t xf_vocabulary_match(const struct xf_tokenizer *tokenizer, const char *text, size_t bytes,
+                           unsigned types, int32_t *id);
+
+/* What the piece adds to a text that so far has (*at_start false) or has not visible pieces. */
+void xf_vocabulary_text(const struct xf_tokenizer *tokenizer, int32_t id, bool *at_start,
+                        const char **text, size_t *bytes);
+
+#endif

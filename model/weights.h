@@ -1,0 +1,38 @@
+/* A model's weights in the form that forward uses. */
+#ifndef XF_MODEL_WEIGHTS_H
+#define XF_MODEL_WEIGHTS_H
+
+#include "dispatch/linear.h"
+#include "exactflash/model.h"
+#include "model/config.h"
+#include "model/checkpoint.h"
+
+struct xf_layer {
+  float *attention_norm;     /* [hidden] */
+  struct xf_linear qkv;      /* [(heads + 2·kv_heads)·head_dim, hidden]: q, k, v rows in that order */
+  struct xf_linear o;        /* [hidden, heads·head_dim] */
+  float *mlp_norm;           /* [hidden] */
+  struct xf_linear gate_up;  /* [2·intermediate, hidden]: gate rows, then up rows */
+  struct xf_linear down;     /* [hidden, intermediate] */
+};
+
+struct xf_weights {
+  struct xf_checkpoint *checkpoint;  /* kept open for the embedding's rows */
+  const struct xf_tensor *embedding; /* [vocab, hidden], mapped */
+  struct xf_layer *layers;           /* [config.layers] */
+  size_t n_layers;
+  float *norm;            /* [hidden] */
+  struct xf_linear head;  /* [vocab, hidden] */
+  float *inv_freq;        /* [head_dim/2] */
+  uint64_t parameters;
+};
+
+/* Opens the folder's checkpoint and packs it. Shapes must agree with the config. progress (may be
+ * NULL) is called as ("load", done, layers + 1). */
+xf_status xf_weights_load(const xf_context *context, const struct xf_config *config,
+                          const char *folder, xf_progress progress, void *progress_arg,
+                          struct xf_weights *out, xf_error *error);
+void xf_weights_free(struct xf_weights *weights); /* leaves it empty; an empty one is allowed */
+uint64_t xf_weights_bytes(const struct xf_weights *weights);
+
+#endif

@@ -1,0 +1,165 @@
+#include "tests/oracle.h"
+
+#include <math.h>
+
+/* u: the relative error of one rounding to nearest; every basic operation gives x·(1+δ), |δ| ≤ u, or,
+ * where the result is subnormal, x + η with |η| ≤ TINY (Higham 2002, "Accuracy and Stability of
+ * Numerical Algorithms", chapters 2 and 3, from which gamma(n) and its rules are). Doubles are taken
+ * as exact: their u is 2⁻²⁹ of ours, far below the slack in gamma. */
+#define U 0x1p-24
+#define TINY 0x1p-150
+#define LN2 0.69314718055994530942
+
+enum { BLOCK = 512 };
+
+/* n roundings in a row: the product of n factors (1+δ) is 1+θ with |θ| ≤ gamma(n). */
+static double gamma_n(size_t n)
+{
+  double nu = (double)n * U;
+  return nu / (1 - nu);
+}
+
+/* Numerics 1's E, relative: 1.013 ULP, and an ULP is at most 2u of the value. */
+#define E_ERROR (1.013 * 2 * U)
+/* SLEEF u10, relative: one ULP. */
+#define SLEEF_ERROR (2 * U)
+/* E flushes to 0 what is below 2⁻¹²⁶·⁵, and subnormal results round by at most as much. */
+#define E_FLUSH 0x1p-126
+
+/* A term x·w of a block of b ≤ 512 goes through at most b FMAs and then through at most
+ * ceil(k/512) − 1 additions of block sums: |ŷ − y| ≤ gamma(b + blocks) Σ |x·w|. Every FMA may also lose
+ * TINY by underflow. */
+struct estimate oracle_linear(size_t k, const float *x, const float *w, size_t stride)
+{
+  double sum = 0, magnitude = 0;
+  for (size_t i = 0; i < k; i++) {
+    double term = (double)x[i] * (double)w[i * stride];
+    sum += term;
+    magnitude += fabs(term);
+  }
+  size_t chain = (k < BLOCK ? k : BLOCK) + (k + BLOCK - 1) / BLOCK;
+  return (struct estimate){sum, gamma_n(chain) * magnitude + (double)k * TINY * 2};
+}
+
+/* Squares are positive, so their sum has a relative error of at most gamma(ceil(n/64) + 6): an FMA for
+ * each element of a lane, six levels of the tree. Division and + eps add one rounding each; the
+ * square root halves what came before and adds one; 1/…, ·x and ·w one each. */
+struct estimate oracle_rms_norm(size_t n, const float *x, float eps, float x_i, float w_i)
+{
+  double sum = 0;
+  for (size_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
+  double y = (double)x_i / sqrt(sum / (double)n + (double)eps) * (double)w_i;
+  size_t roundings = (n + 63) / 64 + 6 + 2;
+  return (struct estimate){y, (gamma_n(roundings) / 2 + gamma_n(4)) * fabs(y) +
+                                  TINY * (1 + fabs((double)w_i))};
+}
+
+/* exp within one ULP (2u relative); 1 + e passes on at most that and rounds; the quotient and the
+ * product round: 2u + 3u, one more u for second-order terms. Where exp overflows (gate < −88.7) the
+ * result is 0 instead of at most 88.8·exp(−88.7) < 2⁻¹²¹. */
+struct estimate oracle_silu_mul(float gate, float up)
+{
+  double g = (double)gate, u = (double)up;
+  double y = g / (1 + exp(-g)) * u;
+  double overflow = g < -88.7 ? 0x1p-121 * fabs(u) : 0;
+  return (struct estimate){y, 6 * U * fabs(y) + overflow + TINY * (1 + fabs(u))};
+}
+
+/* SLEEF's claim: one ULP of the result. */
+struct estimate oracle_angle(float angle, int sine)
+{
+  double y = sine ? sin((double)angle) : cos((double)angle);
+  return (struct estimate){y, SLEEF_ERROR * fabs(y) + 2 * TINY};
+}
+
+/* fma(a, cos, −(b·sin)): the product b·sin rounds once, the sum once. */
+struct estimate oracle_rotated(float a, float b, float cosine, float sine)
+{
+  double product = (double)b * (double)sine, y = (double)a * (double)cosine - product;
+  return (struct estimate){y, U * fabs(product) + U * (fabs(y) + U * fabs(product)) + 2 * TINY};
+}
+
+/* The exponent of 2 is fma(x, c, −M), M = top·c: M rounds by u·|M|, the FMA by u times its result. E adds
+ * its own error. exp2 turns an absolute error δ of the exponent into 2^δ − 1. */
+struct estimate oracle_softmax(float x_i, float top, float c)
+{
+  double exponent = ((double)x_i - (double)top) * (double)c;
+  double shift = U * fabs((double)top * (double)c) + TINY;
+  double error = expm1((U * (fabs(exponent) + shift) + shift) * LN2);
+  double y = exp2(exponent);
+  return (struct estimate){y, y * (error + E_ERROR * (1 + error)) + E_FLUSH * (1 + error)};
+}
+
+/* Scores: weights[j] = scale·q·k, the relative error of p_j into weights[n + j]. The chain over d_k
+ * terms errs by gamma(d_k) Σ |q·k|; c errs by 2u of itself (its effect on the score's distance from the
+ * maximum is bounded by that on |score| + |top|; a bound of the log-sum-exp needs it in full anyway);
+ * the FMA errs by u·|x|, x the distance from the block's maximum, beyond 90 p is flushed;
+ * rounding M_b cancels, since M_b itself, not its exact value, is what p and the merge refer to. */
+static double score_errors(const struct attention_row *row, double scale, double *weights)
+{
+  double top = -INFINITY;
+  for (size_t j = 0; j < row->n; j++) {
+    double score = 0, magnitude = 0;
+    for (size_t d = 0; d < row->d_k; d++) {
+      double term = (double)row->q[d] * (double)row->k[j * row->ldk + d];
+      score += term;
+      magnitude += fabs(term);
+    }
+    weights[j] = score * scale;
+    weights[row->n + j] = scale * (gamma_n(row->d_k) * magnitude + (double)row->d_k * TINY * 2);
+    top = fmax(top, weights[j]);
+  }
+  for (size_t j = 0; j < row->n; j++) {
+    double absolute = weights[row->n + j] + gamma_n(2) * fabs(weights[j]);
+    double distance = fmin(top - weights[j], 90);
+    absolute += U * (distance + absolute);
+    /* M_b of another block may be below top; its distance to m' goes through one subtraction. */
+    absolute += U * distance + E_ERROR;
+    weights[row->n + j] = expm1(absolute) + E_ERROR;
+  }
+  return top;
+}
+
+/* out = Σ p·v / Σ p. With p̂_j = p_j (1 + ε_j):
+ *   |Σ p̂v/Σ p̂ − out| ≤ Σ p_j |ε_j| |v_j − out| / Σ p̂, first-order in ε, exact with the quotient below;
+ *   the chain of acc: gamma(512), each merge two roundings and the error of E on either side, the row
+ *   reduction gamma(8 + 6) on l, the final 1/l and product two more. */
+void oracle_attention(const struct attention_row *row, double scale, double *weights,
+                      struct estimate *out, struct estimate *lse)
+{
+  size_t n = row->n, blocks = (n + BLOCK - 1) / BLOCK, chain = n < BLOCK ? n : BLOCK;
+  *lse = (struct estimate){-INFINITY, 0};
+  for (size_t d = 0; d < row->d_v; d++) out[d] = (struct estimate){0, 0};
+  if (n == 0) return;
+  double top = score_errors(row, scale, weights), sum = 0, wrong = 0, flush = E_FLUSH * (double)n;
+  for (size_t j = 0; j < n; j++) {
+    weights[j] = exp(weights[j] - top);
+    sum += weights[j];
+    wrong += weights[j] * weights[n + j];
+  }
+  double merge = (double)blocks * (2 * U + 2 * E_ERROR + 2 * U);
+  double l_error = wrong / sum + gamma_n(14) + merge;
+  double worst = 1 / (1 - fmin(l_error, 0.5));
+  for (size_t d = 0; d < row->d_v; d++) {
+    double mean = 0, magnitude = 0, spread = 0, greatest = 0;
+    for (size_t j = 0; j < n; j++) {
+      double v = (double)row->v[j * row->ldv + d];
+      mean += weights[j] * v / sum;
+      magnitude += weights[j] * fabs(v) / sum;
+      greatest = fmax(greatest, fabs(v));
+    }
+    for (size_t j = 0; j < n; j++) {
+      double v = (double)row->v[j * row->ldv + d];
+      spread += weights[j] * weights[n + j] * fabs(v - mean) / sum;
+    }
+    double rounding = (gamma_n(chain) + gamma_n(14) + 2 * merge + gamma_n(3)) * magnitude;
+    out[d].value = mean;
+    out[d].bound = (spread + rounding * (1 + l_error)) * worst + flush * greatest +
+                   (double)(n + 2) * TINY;
+  }
+  /* fma(m, ln 2, log l): m carries the score's error (it is one of them), log turns relative into
+   * absolute errors; ln 2, m and the log round, the FMA rounds. */
+  lse->value = top + log(sum);
+  lse->bound = -log1p(-fmin(l_error, 0.9)) + 3 * U * (fabs(top) + fabs(lse->value)) +
+               3 * U * log((double)n + 1) + flush;
+}

@@ -1,0 +1,400 @@
+/* The attention kernels: one block of keys, the merge of blocks, the end of a row. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/compare.h"
+#include "tests/isas.h"
+#include "tests/oracle.h"
+
+enum {
+  MOST_D = 256,
+  MOST_ACC = XF_ATTENTION_ROWS * MOST_D,
+  MOST_PANELS = XF_BLOCK / XF_LANES,
+  MOST_STRIDE = MOST_D + 16
+};
+
+/* One block in plain memory, row by row; keys and values past `keys` are garbage. */
+struct block {
+  size_t rows, d_k, d_v, keys, v_stride, lds, shift;
+  size_t visible[XF_ATTENTION_ROWS];
+  float c;
+  float q[MOST_ACC], k[XF_BLOCK * MOST_D], v[XF_BLOCK * MOST_D];
+};
+
+/* What a kernel gave for it. */
+struct result {
+  float m[XF_ATTENTION_ROWS], l[XF_ATTENTION_ROWS], acc[MOST_ACC];
+};
+
+static struct arena q_arena, s_arena, m_arena, l_arena, acc_arena, visible_arena;
+static struct arena k_arenas[MOST_PANELS], v_arenas[MOST_PANELS];
+
+static int set_up(void **state)
+{
+  (void)state;
+  q_arena = arena_new(MOST_ACC + 1);
+  s_arena = arena_new((size_t)XF_ATTENTION_ROWS * (XF_BLOCK + 32) + 1);
+  m_arena = arena_new(XF_ATTENTION_ROWS + 1);
+  l_arena = arena_new(XF_ATTENTION_ROWS + 1);
+  acc_arena = arena_new(MOST_ACC + 1);
+  visible_arena = arena_new((size_t)4 * XF_ATTENTION_ROWS);
+  for (size_t i = 0; i < MOST_PANELS; i++) {
+    k_arenas[i] = arena_new((size_t)MOST_D * XF_LANES + 1);
+    v_arenas[i] = arena_new((size_t)MOST_STRIDE * XF_LANES + 1);
+  }
+  return 0;
+}
+
+static int tear_down(void **state)
+{
+  (void)state;
+  struct arena *arenas[] = {&q_arena, &s_arena, &m_arena, &l_arena, &acc_arena, &visible_arena};
+  for (size_t i = 0; i < sizeof arenas / sizeof *arenas; i++) arena_free(arenas[i]);
+  for (size_t i = 0; i < MOST_PANELS; i++) {
+    arena_free(&k_arenas[i]);
+    arena_free(&v_arenas[i]);
+  }
+  return 0;
+}
+
+static size_t acc_width(const struct block *b)
+{
+  return (b->d_v + XF_LANES - 1) / XF_LANES * XF_LANES;
+}
+
+/* K and V of the block in panels, each panel at a guard page of its own. */
+static void pack(const struct block *b, const float **k, const float **v)
+{
+  for (size_t p = 0; p * XF_LANES < b->keys; p++) {
+    float *kp = arena_floats(&k_arenas[p], b->d_k * XF_LANES, b->shift);
+    float *vp = arena_floats(&v_arenas[p], b->v_stride * XF_LANES, b->shift);
+    memset(vp, 0, b->v_stride * XF_LANES * sizeof *vp);
+    for (size_t lane = 0; lane < XF_LANES; lane++) {
+      size_t key = p * XF_LANES + lane;
+      for (size_t d = 0; d < b->d_k; d++) kp[d * XF_LANES + lane] = b->k[key * b->d_k + d];
+      memcpy(vp + lane * b->v_stride, b->v + key * b->d_v, b->d_v * sizeof *vp);
+    }
+    k[p] = kp, v[p] = vp;
+  }
+}
+
+/* Runs rows first … first + rows − 1 of the block. */
+static void run_rows(const struct xf_kernels *isa, const struct block *b, size_t first, size_t rows,
+                     struct result *out)
+{
+  const float *k[MOST_PANELS], *v[MOST_PANELS];
+  pack(b, k, v);
+  size_t width = acc_width(b), shift = b->shift, *visible;
+  visible = arena_cut(&visible_arena, rows, sizeof *visible, 0);
+  memcpy(visible, b->visible + first, rows * sizeof *visible);
+  float *m = arena_floats(&m_arena, rows, shift), *l = arena_floats(&l_arena, rows, shift);
+  float *acc = arena_floats(&acc_arena, rows * width, shift);
+  float *s = arena_floats(&s_arena, rows * b->lds, shift);
+  struct xf_attention_args a = {rows,
+                                b->d_k,
+                                b->d_v,
+                                arena_copy(&q_arena, rows * b->d_k, shift, b->q + first * b->d_k),
+                                visible,
+                                k,
+                                v,
+                                b->v_stride,
+                                b->c,
+                                s,
+                                b->lds,
+                                m,
+                                l,
+                                acc};
+  isa->attention_block(&a);
+  arena_expect_untouched(&m_arena, isa->name, m, rows);
+  arena_expect_untouched(&l_arena, isa->name, l, rows);
+  arena_expect_untouched(&acc_arena, isa->name, acc, rows * width);
+  arena_expect_untouched(&s_arena, isa->name, s, rows * b->lds);
+  memcpy(out->m + first, m, rows * sizeof *m);
+  memcpy(out->l + first, l, rows * sizeof *l);
+  memcpy(out->acc + first * width, acc, rows * width * sizeof *acc);
+}
+
+static size_t random_visible(struct rng *rng, size_t keys)
+{
+  switch (rng_below(rng, 5)) {
+  case 0: return keys;
+  case 1: return rng_below(rng, 2) ? 0 : keys < 17 ? keys : 17;
+  case 2: return keys - keys % XF_LANES;
+  default: return rng_below(rng, keys + 1);
+  }
+}
+
+static void fill_block(struct rng *rng, struct block *b, enum fill fill)
+{
+  fill_array(rng, fill, b->rows * b->d_k, b->q);
+  fill_array(rng, fill, XF_BLOCK * b->d_k, b->k);
+  fill_array(rng, fill, XF_BLOCK * b->d_v, b->v);
+  if (fill == FILL_RISING || fill == FILL_FALLING) /* scores that rise or fall from key to key */
+    for (size_t i = 0; i < b->rows * b->d_k; i++) b->q[i] = 1 + 0.5f * rng_uniform(rng);
+  /* Keys that no row may see: NaN and infinities must not leak. */
+  for (size_t i = b->keys * b->d_k; i < XF_BLOCK * b->d_k; i++) b->k[i] = i & 1 ? NAN : INFINITY;
+  for (size_t i = b->keys * b->d_v; i < XF_BLOCK * b->d_v; i++) b->v[i] = i & 1 ? -INFINITY : NAN;
+}
+
+static void random_block(struct rng *rng, struct block *b, enum fill fill, size_t d_k, size_t d_v)
+{
+  uint64_t seed = rng->state;
+  b->rows = 1 + rng_below(rng, XF_ATTENTION_ROWS);
+  b->d_k = d_k, b->d_v = d_v;
+  b->keys = 0;
+  size_t most = rng_below(rng, 4) ? rng_below(rng, 140) : rng_below(rng, XF_BLOCK + 1);
+  int ragged = rng_below(rng, 2) != 0; /* else causal: each row sees one key more */
+  for (size_t r = 0; r < b->rows; r++) {
+    b->visible[r] = ragged ? random_visible(rng, most) : most + r < XF_BLOCK ? most + r : XF_BLOCK;
+    b->keys = b->visible[r] > b->keys ? b->visible[r] : b->keys;
+  }
+  b->v_stride = acc_width(b) + (rng_below(rng, 2) ? 16 : 0);
+  b->lds = (b->keys + XF_LANES - 1) / XF_LANES * XF_LANES + rng_below(rng, 2) * 16;
+  b->shift = rng_below(rng, 2);
+  b->c = 1.442695f / sqrtf((float)d_k) * (1.5f + rng_uniform(rng));
+  fill_block(rng, b, fill);
+  this_case("seed %llu %s rows %zu d_k %zu d_v %zu keys %zu v_stride %zu lds %zu shift %zu",
+            (unsigned long long)seed, fill_names[fill], b->rows, d_k, d_v, b->keys, b->v_stride,
+            b->lds, b->shift);
+}
+
+static void expect_result(const struct block *b, const char *isa, const char *what,
+                          const struct result *got, const struct result *want)
+{
+  size_t width = acc_width(b);
+  expect_bits(what, isa, got->m, want->m, b->rows);
+  expect_bits(what, isa, got->l, want->l, b->rows);
+  for (size_t r = 0; r < b->rows; r++) {
+    const float *acc = got->acc + r * width;
+    if (b->visible[r] == 0) {
+      const float zeros[2] = {0, 0}, row[2] = {got->m[r], got->l[r]};
+      expect_poison("acc of a row that sees nothing", isa, acc, width);
+      expect_bits("m and l of a row that sees nothing", isa, row, zeros, 2);
+    } else {
+      expect_bits(what, isa, acc, want->acc + r * width, width);
+    }
+  }
+}
+
+static struct attention_row row_of(const struct block *b, size_t r)
+{
+  return (struct attention_row){.d_k = b->d_k,
+                                .d_v = b->d_v,
+                                .n = b->visible[r],
+                                .q = b->q + r * b->d_k,
+                                .k = b->k,
+                                .v = b->v,
+                                .ldk = b->d_k,
+                                .ldv = b->d_v,
+                                .c = b->c};
+}
+
+/* Rows of the scalar kernel against docs/numerics.md and, finished, against double precision. */
+static void check_scalar_row(const struct block *b, const struct result *got, size_t r)
+{
+  static float p[XF_BLOCK], acc[MOST_D];
+  static double weights[2 * XF_BLOCK];
+  static struct estimate out[MOST_D];
+  struct attention_row row = row_of(b, r);
+  struct estimate lse;
+  float m, l;
+  memcpy(acc, got->acc + r * acc_width(b), b->d_v * sizeof *acc);
+  if (row.n > 0) {
+    numerics_block(&row, p, &m, &l, acc);
+    expect_bits("m, against numerics.md", "scalar", &got->m[r], &m, 1);
+    expect_bits("l, against numerics.md", "scalar", &got->l[r], &l, 1);
+    expect_bits("acc, against numerics.md", "scalar", got->acc + r * acc_width(b), acc, b->d_v);
+  }
+  oracle_attention(&row, (double)b->c * 0.69314718055994531, weights, out, &lse);
+  float got_lse = xf_kernels_scalar.attention_finish(b->d_v, got->m[r], got->l[r], acc);
+  if (row.n == 0)
+    expect_true("lse of a row that sees nothing is -inf", "scalar", got_lse == -INFINITY);
+  else
+    expect_near("lse", "scalar", got_lse, lse.value, lse.bound);
+  for (size_t d = 0; d < b->d_v; d++)
+    expect_near("out", "scalar", acc[d], out[d].value, out[d].bound);
+}
+
+static void check_block(struct rng *rng, const struct block *b, int with_oracle)
+{
+  static struct result want, got;
+  run_rows(&xf_kernels_scalar, b, 0, b->rows, &want);
+  for (int i = 0; with_oracle && i < 2; i++) check_scalar_row(b, &want, rng_below(rng, b->rows));
+  for (const struct xf_kernels *isa = NULL; (isa = next_isa(isa));) {
+    run_rows(isa, b, 0, b->rows, &got);
+    expect_result(b, isa->name, "attention_block", &got, &want);
+  }
+}
+
+static struct block block;
+
+static void test_head_sizes(void **state)
+{
+  (void)state;
+  static const size_t large[] = {95, 96, 97, 112, 127, 128, 129, 160, 191, 192, 208, 255, 256};
+  struct rng rng = {1};
+  for (size_t i = 1; i <= 80 + sizeof large / sizeof *large; i++) {
+    size_t d = i <= 80 ? i : large[i - 81];
+    for (size_t repeat = scaled(5); repeat > 0; repeat--) {
+      random_block(&rng, &block, FILL_NORMAL, d, d);
+      check_block(&rng, &block, 1);
+    }
+  }
+}
+
+static void test_unequal_heads(void **state)
+{
+  (void)state;
+  struct rng rng = {2};
+  for (size_t i = 0; i < scaled(150); i++) {
+    random_block(&rng, &block, FILL_NORMAL, 1 + rng_below(&rng, 100), 1 + rng_below(&rng, 100));
+    check_block(&rng, &block, 1);
+  }
+}
+
+static void test_special_values(void **state)
+{
+  (void)state;
+  struct rng rng = {3};
+  for (size_t i = 0; i < scaled(40) * FILL_KINDS; i++) {
+    enum fill fill = i % FILL_KINDS;
+    random_block(&rng, &block, fill, 1 + rng_below(&rng, 80), 1 + rng_below(&rng, 80));
+    if (fill == FILL_LARGE) /* scores of 1e4, not of 1e8 */
+      for (size_t j = 0; j < block.rows * block.d_k; j++) block.q[j] *= 1e-4f;
+    check_block(&rng, &block, fill < FILL_SPECIAL);
+  }
+}
+
+/* A row's bits do not depend on the rows beside it, even where these see NaN and Inf that it does not. */
+static void test_rows_are_independent(void **state)
+{
+  (void)state;
+  static struct result together, alone;
+  struct rng rng = {4};
+  for (size_t i = 0; i < scaled(100); i++) {
+    random_block(&rng, &block, FILL_NORMAL, 1 + rng_below(&rng, 80), 1 + rng_below(&rng, 80));
+    size_t clean = block.keys ? rng_below(&rng, block.keys) : 0;
+    for (size_t j = clean * block.d_k; j < block.keys * block.d_k; j += 3) block.k[j] = NAN;
+    for (size_t j = clean * block.d_v; j < block.keys * block.d_v; j += 3) block.v[j] = INFINITY;
+    for (const struct xf_kernels *isa = NULL; (isa = next_isa(isa));) {
+      run_rows(isa, &block, 0, block.rows, &together);
+      for (size_t r = 0; r < block.rows; r++) run_rows(isa, &block, r, 1, &alone);
+      expect_result(&block, isa->name, "a row alone", &alone, &together);
+      for (size_t r = 0; r < block.rows; r++) {
+        int finite = isfinite(together.l[r]) && isfinite(together.m[r]);
+        for (size_t d = 0; d < block.d_v && block.visible[r]; d++)
+          finite &= isfinite(together.acc[r * acc_width(&block) + d]) != 0;
+        expect_true("a masked NaN leaked", isa->name, finite || block.visible[r] > clean);
+      }
+    }
+  }
+}
+
+/* A value of −0 and of +0 under weights that are positive: the sums start from +0. Scores of −inf at
+ * every key leave nothing: l is 0. */
+static void test_signs_and_infinities(void **state)
+{
+  (void)state;
+  static struct result got;
+  struct rng rng = {5};
+  for (const struct xf_kernels *isa = NULL; (isa = next_isa(isa));) {
+    random_block(&rng, &block, FILL_NORMAL, 16, 16);
+    for (size_t r = 0; r < block.rows; r++) block.visible[r] = block.keys ? block.keys : 0;
+    for (size_t i = 0; i < block.rows * 16; i++) block.q[i] = 1;
+    for (size_t i = 0; i < block.keys * 16; i++) block.k[i] = -INFINITY;
+    run_rows(isa, &block, 0, block.rows, &got);
+    for (size_t r = 0; r < block.rows; r++) {
+      expect_true("l of scores of -inf is 0", isa->name, got.l[r] == 0 && got.m[r] == 0);
+      float lse = isa->attention_finish(16, got.m[r], got.l[r], got.acc + r * 16);
+      expect_true("lse of scores of -inf", isa->name, lse == -INFINITY);
+    }
+  }
+}
+
+static float random_maximum(struct rng *rng)
+{
+  static const float special[] = {0, -0.0f, 1e4f, -1e4f, INFINITY, 3e38f, -3e38f, 0x1p-140f};
+  return rng_below(rng, 4) ? 10 * rng_normal(rng) : special[rng_below(rng, 8)];
+}
+
+static void check_merge(struct rng *rng, size_t d_v, enum fill fill)
+{
+  static float old[MOST_D], add[MOST_D], want[MOST_D];
+  fill_array(rng, fill, d_v, old);
+  fill_array(rng, fill, d_v, add);
+  float m = random_maximum(rng), m_b = random_maximum(rng);
+  float l = rng_below(rng, 5) ? 1 + rng_uniform(rng) : 0;
+  float l_b = rng_below(rng, 5) ? 1 + rng_uniform(rng) : 0;
+  if (fill == FILL_SPECIAL && rng_below(rng, 2)) l_b = NAN;
+  this_case("%s d_v %zu m %a l %a m_b %a l_b %a", fill_names[fill], d_v, (double)m, (double)l,
+            (double)m_b, (double)l_b);
+  float want_m = m, want_l = l;
+  memcpy(want, old, d_v * sizeof *want);
+  numerics_merge(d_v, &want_m, &want_l, want, m_b, l_b, add);
+  for (const struct xf_kernels *isa = NULL; (isa = next_isa(isa));) {
+    size_t shift = rng_below(rng, 2);
+    float *acc = arena_copy(&acc_arena, d_v, shift, old), state[2] = {m, l};
+    const float *acc_b = arena_copy(&q_arena, d_v, shift, add);
+    isa->attention_merge(d_v, &state[0], &state[1], acc, m_b, l_b, acc_b);
+    expect_bits("merged m", isa->name, &state[0], &want_m, 1);
+    expect_bits("merged l", isa->name, &state[1], &want_l, 1);
+    expect_bits("merged acc", isa->name, acc, want, d_v);
+    arena_expect_untouched(&acc_arena, isa->name, acc, d_v);
+  }
+}
+
+static void test_merge(void **state)
+{
+  (void)state;
+  struct rng rng = {6};
+  for (size_t d_v = 1; d_v <= MOST_D; d_v++) {
+    for (size_t i = 0; i < scaled(30); i++)
+      check_merge(&rng, d_v, i % 3 ? FILL_NORMAL : FILL_SPECIAL);
+  }
+}
+
+static void check_finish(struct rng *rng, size_t d_v, enum fill fill)
+{
+  static float acc[MOST_D], want[MOST_D];
+  float m = random_maximum(rng), l = rng_below(rng, 5) ? 1 + 100 * fabsf(rng_normal(rng)) : 0;
+  if (fill == FILL_SPECIAL && rng_below(rng, 4) == 0) l = NAN;
+  this_case("%s d_v %zu m %a l %a", fill_names[fill], d_v, (double)m, (double)l);
+  fill_array(rng, fill, d_v, acc);
+  float inverse = 1 / l;
+  for (size_t d = 0; d < d_v; d++) want[d] = l == 0 ? 0 : acc[d] * inverse;
+  float scalar[MOST_D];
+  memcpy(scalar, acc, d_v * sizeof *acc);
+  float want_lse = xf_kernels_scalar.attention_finish(d_v, m, l, scalar);
+  for (const struct xf_kernels *isa = NULL; (isa = next_isa(isa));) {
+    float *in_place = arena_copy(&acc_arena, d_v, rng_below(rng, 2), acc);
+    float lse = isa->attention_finish(d_v, m, l, in_place);
+    expect_bits("finished acc", isa->name, in_place, want, d_v);
+    expect_bits("lse", isa->name, &lse, &want_lse, 1);
+    arena_expect_untouched(&acc_arena, isa->name, in_place, d_v);
+  }
+  double lse = (double)m * 0.69314718055994531 + log((double)l);
+  if (l > 0 && isfinite(m)) /* the constant, log (one ULP) and the FMA round */
+    expect_near("lse", "scalar", want_lse, lse,
+                0x1p-23 * (fabs((double)m) + log((double)l) + fabs(lse)) + 0x1p-149);
+}
+
+static void test_finish(void **state)
+{
+  (void)state;
+  struct rng rng = {7};
+  for (size_t d_v = 1; d_v <= MOST_D; d_v++) {
+    for (size_t i = 0; i < scaled(20); i++)
+      check_finish(&rng, d_v, i % 3 ? FILL_NORMAL : FILL_SPECIAL);
+  }
+}
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_head_sizes),           cmocka_unit_test(test_unequal_heads),
+      cmocka_unit_test(test_special_values),       cmocka_unit_test(test_rows_are_independent),
+      cmocka_unit_test(test_signs_and_infinities), cmocka_unit_test(test_merge),
+      cmocka_unit_test(test_finish),               cmocka_unit_test(test_required_isas)};
+  return cmocka_run_group_tests_name("attention kernels", tests, set_up, tear_down);
+}

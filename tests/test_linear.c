@@ -1,0 +1,247 @@
+/* The linear kernels: y = x · wᵀ over packed panels of f32, f16 and bf16. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/compare.h"
+#include "tests/isas.h"
+#include "tests/oracle.h"
+
+enum { MOST_ROWS = 25, MOST_K = 1100, MOST_N = 200, MOST_GAP = 5 };
+
+static const xf_type types[] = {XF_F32, XF_F16, XF_BF16};
+
+/* One case: its shape and its data in plain memory. */
+struct problem {
+  xf_type type;
+  size_t rows, k, n, ldx, ldy, shift;
+  float *x;    /* [rows][ldx], NaN in the gaps */
+  float *w;    /* panels as floats, exact in the type */
+  float *want; /* [rows][ldy] of the scalar kernel, poison in the gaps */
+};
+
+static struct arena x_arena, w_arena, y_arena, scratch_arena;
+static float scalar_scratch[XF_LINEAR_SCRATCH];
+
+static int set_up(void **state)
+{
+  (void)state;
+  x_arena = arena_new((size_t)MOST_ROWS * (MOST_K + MOST_GAP));
+  w_arena = arena_new((size_t)MOST_N * MOST_K);
+  y_arena = arena_new((size_t)MOST_ROWS * (MOST_N + MOST_GAP));
+  scratch_arena = arena_new(XF_LINEAR_SCRATCH + 1);
+  return 0;
+}
+
+static int tear_down(void **state)
+{
+  (void)state;
+  arena_free(&x_arena);
+  arena_free(&w_arena);
+  arena_free(&y_arena);
+  arena_free(&scratch_arena);
+  return 0;
+}
+
+static float rounded_to(xf_type type, float x)
+{
+  if (type == XF_F16) return from_f16(to_f16(x));
+  if (type == XF_BF16) return from_bf16(to_bf16(x));
+  return x;
+}
+
+static size_t panel_floats(const struct problem *p)
+{
+  return (p->n + XF_LANES - 1) / XF_LANES * p->k * XF_LANES;
+}
+
+static const float *column(const struct problem *p, size_t c)
+{
+  return p->w + c / XF_LANES * p->k * XF_LANES + c % XF_LANES;
+}
+
+static struct problem problem_new(struct rng *rng, xf_type type, enum fill fill, size_t rows,
+                                  size_t k, size_t n)
+{
+  struct problem p = {.type = type, .rows = rows, .k = k, .n = n, .shift = rng_below(rng, 2)};
+  p.ldx = k + rng_below(rng, MOST_GAP);
+  p.ldy = n + rng_below(rng, MOST_GAP);
+  p.x = malloc((rows * p.ldx + 1) * sizeof *p.x);
+  p.w = malloc((panel_floats(&p) + 1) * sizeof *p.w);
+  p.want = malloc((rows * p.ldy + 1) * sizeof *p.want);
+  assert_true(p.x && p.w && p.want);
+  fill_array(rng, fill, rows * p.ldx, p.x);
+  for (size_t r = 0; r < rows; r++)
+    for (size_t i = k; i < p.ldx; i++) p.x[r * p.ldx + i] = NAN;
+  fill_array(rng, fill, panel_floats(&p), p.w);
+  for (size_t i = 0; i < panel_floats(&p); i++) {
+    size_t c = i / (k * XF_LANES) * XF_LANES + i % XF_LANES;
+    p.w[i] = c < n ? rounded_to(type, p.w[i]) : 0;
+  }
+  return p;
+}
+
+static void problem_free(struct problem *p)
+{
+  free(p->x);
+  free(p->w);
+  free(p->want);
+}
+
+static void run_kernel(const struct xf_kernels *k, const struct problem *p, const float *x,
+                       const void *w, float *y, float *scratch)
+{
+  struct xf_linear_args a = {p->rows, p->k, p->n, x, p->ldx, w, y, p->ldy, scratch};
+  (p->type == XF_F32 ? k->linear_f32 : p->type == XF_F16 ? k->linear_f16 : k->linear_bf16)(&a);
+}
+
+/* The panels in their own type, at the guard page. */
+static const void *guarded_weights(const struct problem *p)
+{
+  size_t n = panel_floats(p);
+  if (p->type == XF_F32) return arena_copy(&w_arena, n, p->shift, p->w);
+  uint16_t *w = arena_cut(&w_arena, n, sizeof *w, p->shift);
+  for (size_t i = 0; i < n; i++) w[i] = p->type == XF_F16 ? to_f16(p->w[i]) : to_bf16(p->w[i]);
+  return w;
+}
+
+static size_t length_of(const struct problem *p, size_t ld, size_t width)
+{
+  return p->rows ? (p->rows - 1) * ld + width : 0;
+}
+
+static void check_isa(const struct xf_kernels *k, const struct problem *p)
+{
+  size_t y_length = length_of(p, p->ldy, p->n);
+  const void *w = guarded_weights(p);
+  const float *x = arena_copy(&x_arena, length_of(p, p->ldx, p->k), p->shift, p->x);
+  float *scratch = arena_floats(&scratch_arena, XF_LINEAR_SCRATCH, p->shift);
+  float *y = arena_floats(&y_arena, y_length, p->shift);
+  run_kernel(k, p, x, w, y, scratch);
+  arena_expect_untouched(&y_arena, k->name, y, y_length);
+  arena_expect_untouched(&scratch_arena, k->name, scratch, XF_LINEAR_SCRATCH);
+  for (size_t r = 0; r < p->rows; r++) {
+    expect_bits("linear", k->name, y + r * p->ldy, p->want + r * p->ldy, p->n);
+    if (r + 1 < p->rows)
+      expect_poison("gap of y", k->name, y + r * p->ldy + p->n, p->ldy - p->n);
+  }
+}
+
+/* Elements of the scalar kernel against docs/numerics.md and against double precision. */
+static void check_scalar(struct rng *rng, const struct problem *p, enum fill fill, size_t samples)
+{
+  for (size_t i = 0; i < samples && p->rows && p->n; i++) {
+    size_t r = rng_below(rng, p->rows), c = rng_below(rng, p->n);
+    const float *x = p->x + r * p->ldx, *w = column(p, c);
+    float got = p->want[r * p->ldy + c], exact = numerics_linear(p->k, x, w, XF_LANES);
+    struct estimate double_precision = oracle_linear(p->k, x, w, XF_LANES);
+    expect_bits("linear, against numerics.md", "scalar", &got, &exact, 1);
+    if (fill == FILL_SPECIAL) continue;
+    double bound = fill == FILL_SMALL_INTEGERS ? 0 : double_precision.bound;
+    expect_near("linear, against double", "scalar", got, double_precision.value, bound);
+  }
+}
+
+static void check_problem(struct rng *rng, xf_type type, enum fill fill, size_t rows, size_t k,
+                          size_t n)
+{
+  uint64_t seed = rng->state;
+  struct problem p = problem_new(rng, type, fill, rows, k, n);
+  this_case("seed %llu %s %s rows %zu k %zu n %zu ldx %zu ldy %zu shift %zu",
+            (unsigned long long)seed, xf_type_name(type), fill_names[fill], rows, k, n, p.ldx, p.ldy,
+            p.shift);
+  memset(p.want, 0xA5, rows * p.ldy * sizeof *p.want);
+  run_kernel(&xf_kernels_scalar, &p, p.x, guarded_weights(&p), p.want, scalar_scratch);
+  check_scalar(rng, &p, fill, 4);
+  for (const struct xf_kernels *isa = NULL; (isa = next_isa(isa));) check_isa(isa, &p);
+  problem_free(&p);
+}
+
+static size_t a_length(struct rng *rng, size_t least, size_t most)
+{
+  for (;;) {
+    size_t pick = rng_below(rng, 2 * n_length_classes);
+    size_t n = pick < n_length_classes ? length_classes[pick] : rng_below(rng, most + 1);
+    if (n >= least && n <= most) return n;
+  }
+}
+
+/* Every number of rows with every class of n. */
+static void test_rows_and_columns(void **state)
+{
+  (void)state;
+  struct rng rng = {1};
+  for (size_t rows = 1; rows <= MOST_ROWS; rows++) {
+    for (size_t i = 0; i < n_length_classes; i++) {
+      if (length_classes[i] > MOST_N || (scaled(100) < 100 && (rows + i) % 5)) continue;
+      xf_type type = types[rng_below(&rng, 3)];
+      check_problem(&rng, type, FILL_NORMAL, rows, a_length(&rng, 1, 150), length_classes[i]);
+    }
+  }
+}
+
+/* Every class of k, which ends chains and blocks. */
+static void test_chain_lengths(void **state)
+{
+  (void)state;
+  struct rng rng = {2};
+  for (size_t i = 0; i < n_length_classes; i++) {
+    for (size_t t = 0; t < 3; t++) {
+      for (size_t repeat = scaled(4); length_classes[i] > 0 && repeat > 0; repeat--)
+        check_problem(&rng, types[t], FILL_NORMAL, 1 + rng_below(&rng, MOST_ROWS), length_classes[i],
+                      a_length(&rng, 1, MOST_N));
+    }
+  }
+}
+
+static void test_random_shapes(void **state)
+{
+  (void)state;
+  struct rng rng = {3};
+  for (size_t i = 0; i < scaled(400); i++)
+    check_problem(&rng, types[rng_below(&rng, 3)], FILL_NORMAL, 1 + rng_below(&rng, MOST_ROWS),
+                  a_length(&rng, 1, MOST_K), a_length(&rng, 1, MOST_N));
+}
+
+static void test_special_values(void **state)
+{
+  (void)state;
+  static const enum fill fills[] = {FILL_SMALL_INTEGERS, FILL_LARGE, FILL_DENORMAL, FILL_SPECIAL};
+  struct rng rng = {4};
+  for (size_t i = 0; i < scaled(300); i++)
+    check_problem(&rng, types[rng_below(&rng, 3)], fills[i % 4], 1 + rng_below(&rng, MOST_ROWS),
+                  a_length(&rng, 1, 600), a_length(&rng, 1, 100));
+}
+
+/* A row's bits do not depend on the rows beside it: prefill equals decode. */
+static void test_rows_are_independent(void **state)
+{
+  (void)state;
+  struct rng rng = {5};
+  for (size_t i = 0; i < scaled(30); i++) {
+    struct problem p = problem_new(&rng, types[i % 3], FILL_NORMAL, 1 + rng_below(&rng, MOST_ROWS),
+                                   a_length(&rng, 1, MOST_K), a_length(&rng, 1, MOST_N));
+    this_case("%s rows %zu k %zu n %zu", xf_type_name(p.type), p.rows, p.k, p.n);
+    for (const struct xf_kernels *isa = NULL; (isa = next_isa(isa));) {
+      const void *w = guarded_weights(&p);
+      run_kernel(isa, &p, p.x, w, p.want, scalar_scratch);
+      struct problem one = p;
+      for (size_t r = 0; r < p.rows; r++) {
+        float y[MOST_N];
+        one.rows = 1;
+        run_kernel(isa, &one, p.x + r * p.ldx, w, y, scalar_scratch);
+        expect_bits("one row alone", isa->name, y, p.want + r * p.ldy, p.n);
+      }
+    }
+    problem_free(&p);
+  }
+}
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_rows_and_columns),     cmocka_unit_test(test_chain_lengths),
+      cmocka_unit_test(test_random_shapes),        cmocka_unit_test(test_special_values),
+      cmocka_unit_test(test_rows_are_independent), cmocka_unit_test(test_required_isas)};
+  return cmocka_run_group_tests_name("linear", tests, set_up, tear_down);
+}
