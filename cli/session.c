@@ -32,7 +32,7 @@ const struct xf_cli_option xf_cli_machine_options[] = {
 const struct xf_cli_option xf_cli_run_options[] = {
     {"--ctx", "--kv_cache_max_len", "N", "most tokens in the cache; 0: as the model says",
      XF_CLI_COUNT, &ctx, 0, 16777216},
-    {"--chunk", NULL, "N", "most tokens of the prompt at once", XF_CLI_COUNT, &chunk, 1, 1048576},
+    {"--chunk", NULL, "N", "most tokens of the prompt at once", XF_CLI_COUNT, &chunk, 1, 65536},
     {"--attention", NULL, "flash|standard", "tiled, or with all scores in memory", XF_CLI_CHOICE,
      &attention, 0, 0},
     {0}};
@@ -93,7 +93,7 @@ int xf_cli_session_open(struct xf_cli_session *s)
   if (!status) status = open_parts(s, &error);
   if (!status) return XF_CLI_OK;
   int code = xf_cli_error(&error);
-  return status == XF_E_ARGUMENT && !s->context ? XF_CLI_USAGE : code; /* --isa is not known */
+  return status == XF_E_ARGUMENT && !s->context ? XF_CLI_USAGE : code; /* --isa or XF_ISA */
 }
 
 void xf_cli_session_close(struct xf_cli_session *s)

@@ -50,7 +50,7 @@ static xf_status get_matrix(const struct loader *loader, const char *prefix, con
 static xf_status pack(const struct loader *loader, const struct xf_tensor *const *tensors,
                       size_t parts, struct xf_linear *out)
 {
-  struct xf_matrix matrices[MAX_PARTS];
+  struct xf_matrix matrices[MAX_PARTS] = {0};
   for (size_t i = 0; i < parts; i++)
     matrices[i] = (struct xf_matrix){tensors[i]->data, tensors[i]->type, tensors[i]->shape[0],
                                      tensors[i]->shape[1]};

@@ -4,16 +4,16 @@
 
 #include "dispatch/linear.h"
 #include "exactflash/model.h"
-#include "model/config.h"
 #include "model/checkpoint.h"
+#include "model/config.h"
 
 struct xf_layer {
-  float *attention_norm;     /* [hidden] */
-  struct xf_linear qkv;      /* [(heads + 2·kv_heads)·head_dim, hidden]: q, k, v rows in that order */
-  struct xf_linear o;        /* [hidden, heads·head_dim] */
-  float *mlp_norm;           /* [hidden] */
-  struct xf_linear gate_up;  /* [2·intermediate, hidden]: gate rows, then up rows */
-  struct xf_linear down;     /* [hidden, intermediate] */
+  float *attention_norm; /* [hidden] */
+  struct xf_linear qkv;  /* [(heads + 2·kv_heads)·head_dim, hidden]: q, k, v rows in that order */
+  struct xf_linear o;    /* [hidden, heads·head_dim] */
+  float *mlp_norm;       /* [hidden] */
+  struct xf_linear gate_up; /* [2·intermediate, hidden]: gate rows, then up rows */
+  struct xf_linear down;    /* [hidden, intermediate] */
 };
 
 struct xf_weights {
@@ -21,9 +21,9 @@ struct xf_weights {
   const struct xf_tensor *embedding; /* [vocab, hidden], mapped */
   struct xf_layer *layers;           /* [config.layers] */
   size_t n_layers;
-  float *norm;            /* [hidden] */
-  struct xf_linear head;  /* [vocab, hidden] */
-  float *inv_freq;        /* [head_dim/2] */
+  float *norm;           /* [hidden] */
+  struct xf_linear head; /* [vocab, hidden] */
+  float *inv_freq;       /* [head_dim/2] */
   uint64_t parameters;
 };
 

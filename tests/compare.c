@@ -7,8 +7,8 @@
 
 enum { POISON = 0xA5, FENCE = 64 };
 
-const char *const fill_names[FILL_KINDS] = {
-    "normal", "integers", "large", "denormal", "rising", "falling", "special", "nan", "-inf", "-0"};
+const char *const fill_names[FILL_KINDS] = {"normal",  "integers", "large", "denormal", "rising",
+                                            "falling", "special",  "nan",   "-inf",     "-0"};
 
 const size_t length_classes[] = {0,  1,  7,  8,  15, 16, 17,  31,  32,  33,  47,   48,
                                  49, 63, 64, 65, 80, 96, 127, 511, 512, 513, 1023, 1025};
@@ -119,9 +119,9 @@ void arena_expect_untouched(const struct arena *arena, const char *isa, const fl
 
 static float special_float(struct rng *rng)
 {
-  static const float values[] = {NAN,      -NAN,     INFINITY, -INFINITY, 0.0f,      -0.0f,
-                                 0x1p-149f, -0x1p-149f, 0x1p-126f, 0x1.fffffep127f, -0x1.fffffep127f,
-                                 1.0f,     -1.0f};
+  static const float values[] = {
+      NAN,        -NAN,      INFINITY,        -INFINITY,        0.0f, -0.0f, 0x1p-149f,
+      -0x1p-149f, 0x1p-126f, 0x1.fffffep127f, -0x1.fffffep127f, 1.0f, -1.0f};
   size_t n = sizeof values / sizeof *values;
   size_t pick = rng_below(rng, 4 * n);
   return pick < n ? values[pick] : rng_normal(rng);
@@ -130,16 +130,26 @@ static float special_float(struct rng *rng)
 static float fill_one(struct rng *rng, enum fill fill, size_t i, size_t n)
 {
   switch (fill) {
-  case FILL_SMALL_INTEGERS: return (float)rng_below(rng, 17) - 8;
-  case FILL_LARGE: return 1e4f * rng_uniform(rng);
-  case FILL_DENORMAL: return 0x1p-126f * rng_uniform(rng);
-  case FILL_RISING: return ((float)i - (float)n / 2) * 0.05f + 0.01f * rng_uniform(rng);
-  case FILL_FALLING: return ((float)n / 2 - (float)i) * 0.05f + 0.01f * rng_uniform(rng);
-  case FILL_SPECIAL: return special_float(rng);
-  case FILL_NAN: return NAN;
-  case FILL_MINUS_INFINITY: return -INFINITY;
-  case FILL_MINUS_ZERO: return -0.0f;
-  default: return 2 * rng_uniform(rng);
+  case FILL_SMALL_INTEGERS:
+    return (float)rng_below(rng, 17) - 8;
+  case FILL_LARGE:
+    return 1e4f * rng_uniform(rng);
+  case FILL_DENORMAL:
+    return 0x1p-126f * rng_uniform(rng);
+  case FILL_RISING:
+    return ((float)i - (float)n / 2) * 0.05f + 0.01f * rng_uniform(rng);
+  case FILL_FALLING:
+    return ((float)n / 2 - (float)i) * 0.05f + 0.01f * rng_uniform(rng);
+  case FILL_SPECIAL:
+    return special_float(rng);
+  case FILL_NAN:
+    return NAN;
+  case FILL_MINUS_INFINITY:
+    return -INFINITY;
+  case FILL_MINUS_ZERO:
+    return -0.0f;
+  default:
+    return 2 * rng_uniform(rng);
   }
 }
 

@@ -1,4 +1,5 @@
-/* Comparing what kernels give: bits, bounds, guarded arrays, and the parameters of a failing case. */
+/* Comparing what kernels give: bits, bounds, guarded arrays, and the parameters of a failing case.
+ */
 #ifndef XF_TESTS_COMPARE_H
 #define XF_TESTS_COMPARE_H
 

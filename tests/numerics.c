@@ -8,8 +8,13 @@ enum { BLOCK = 512 };
 
 float numerics_exp2(float x)
 {
-  static const float terms[] = {0x1.470b4ap-13f, 0x1.5f7276p-10f, 0x1.3b270ep-7f, 0x1.c6ae72p-5f,
-                                0x1.ebfbe2p-3f,  0x1.62e432p-1f,  1};
+  static const float terms[] = {0x1.470b4ap-13f,
+                                0x1.5f7276p-10f,
+                                0x1.3b270ep-7f,
+                                0x1.c6ae72p-5f,
+                                0x1.ebfbe2p-3f,
+                                0x1.62e432p-1f,
+                                1};
   x = -127 > x ? -127 : x;
   float n = x + 12583039.0f, f = x - (n - 12583039.0f), p = terms[0], power;
   for (int i = 1; i < 7; i++) p = fmaf(p, f, terms[i]);
@@ -60,8 +65,7 @@ void numerics_block(const struct attention_row *row, float *p, float *m, float *
   float top = -INFINITY;
   for (size_t j = 0; j < row->n; j++) {
     p[j] = 0;
-    for (size_t d = 0; d < row->d_k; d++)
-      p[j] = fmaf(row->q[d], row->k[j * row->ldk + d], p[j]);
+    for (size_t d = 0; d < row->d_k; d++) p[j] = fmaf(row->q[d], row->k[j * row->ldk + d], p[j]);
     top = p[j] > top ? p[j] : top;
   }
   *m = row->n == 0 ? 0 : top * row->c + 0.0f; /* −0 becomes +0 */

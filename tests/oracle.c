@@ -2,13 +2,13 @@
 
 #include <math.h>
 
-/* u: the relative error of one rounding to nearest; every basic operation gives x·(1+δ), |δ| ≤ u, or,
- * where the result is subnormal, x + η with |η| ≤ TINY (Higham 2002, "Accuracy and Stability of
- * Numerical Algorithms", chapters 2 and 3, from which gamma(n) and its rules are). Doubles are taken
- * as exact: their u is 2⁻²⁹ of ours, far below the slack in gamma. */
-#define U 0x1p-24
+/* u: the relative error of one rounding to nearest; every basic operation gives x·(1+δ), |δ| ≤ u,
+ * or, where the result is subnormal, x + η with |η| ≤ TINY (Higham 2002, "Accuracy and Stability of
+ * Numerical Algorithms", chapters 2 and 3, from which gamma(n) and its rules are). Doubles are
+ * taken as exact: their u is 2⁻²⁹ of ours, far below the slack in gamma. */
+#define U    0x1p-24
 #define TINY 0x1p-150
-#define LN2 0.69314718055994530942
+#define LN2  0.69314718055994530942
 
 enum { BLOCK = 512 };
 
@@ -27,8 +27,8 @@ static double gamma_n(size_t n)
 #define E_FLUSH 0x1p-126
 
 /* A term x·w of a block of b ≤ 512 goes through at most b FMAs and then through at most
- * ceil(k/512) − 1 additions of block sums: |ŷ − y| ≤ gamma(b + blocks) Σ |x·w|. Every FMA may also lose
- * TINY by underflow. */
+ * ceil(k/512) − 1 additions of block sums: |ŷ − y| ≤ gamma(b + blocks) Σ |x·w|. Every FMA may also
+ * lose TINY by underflow. */
 struct estimate oracle_linear(size_t k, const float *x, const float *w, size_t stride)
 {
   double sum = 0, magnitude = 0;
@@ -41,8 +41,8 @@ struct estimate oracle_linear(size_t k, const float *x, const float *w, size_t s
   return (struct estimate){sum, gamma_n(chain) * magnitude + (double)k * TINY * 2};
 }
 
-/* Squares are positive, so their sum has a relative error of at most gamma(ceil(n/64) + 6): an FMA for
- * each element of a lane, six levels of the tree. Division and + eps add one rounding each; the
+/* Squares are positive, so their sum has a relative error of at most gamma(ceil(n/64) + 6): an FMA
+ * for each element of a lane, six levels of the tree. Division and + eps add one rounding each; the
  * square root halves what came before and adds one; 1/…, ·x and ·w one each. */
 struct estimate oracle_rms_norm(size_t n, const float *x, float eps, float x_i, float w_i)
 {
@@ -79,8 +79,8 @@ struct estimate oracle_rotated(float a, float b, float cosine, float sine)
   return (struct estimate){y, U * fabs(product) + U * (fabs(y) + U * fabs(product)) + 2 * TINY};
 }
 
-/* The exponent of 2 is fma(x, c, −M), M = top·c: M rounds by u·|M|, the FMA by u times its result. E adds
- * its own error. exp2 turns an absolute error δ of the exponent into 2^δ − 1. */
+/* The exponent of 2 is fma(x, c, −M), M = top·c: M rounds by u·|M|, the FMA by u times its result.
+ * E adds its own error. exp2 turns an absolute error δ of the exponent into 2^δ − 1. */
 struct estimate oracle_softmax(float x_i, float top, float c)
 {
   double exponent = ((double)x_i - (double)top) * (double)c;
@@ -91,9 +91,9 @@ struct estimate oracle_softmax(float x_i, float top, float c)
 }
 
 /* Scores: weights[j] = scale·q·k, the relative error of p_j into weights[n + j]. The chain over d_k
- * terms errs by gamma(d_k) Σ |q·k|; c errs by 2u of itself (its effect on the score's distance from the
- * maximum is bounded by that on |score| + |top|; a bound of the log-sum-exp needs it in full anyway);
- * the FMA errs by u·|x|, x the distance from the block's maximum, beyond 90 p is flushed;
+ * terms errs by gamma(d_k) Σ |q·k|; c errs by 2u of itself (its effect on the score's distance from
+ * the maximum is bounded by that on |score| + |top|; a bound of the log-sum-exp needs it in full
+ * anyway); the FMA errs by u·|x|, x the distance from the block's maximum, beyond 90 p is flushed;
  * rounding M_b cancels, since M_b itself, not its exact value, is what p and the merge refer to. */
 static double score_errors(const struct attention_row *row, double scale, double *weights)
 {
@@ -121,16 +121,17 @@ static double score_errors(const struct attention_row *row, double scale, double
 }
 
 /* out = Σ p·v / Σ p. With p̂_j = p_j (1 + ε_j):
- *   |Σ p̂v/Σ p̂ − out| ≤ Σ p_j |ε_j| |v_j − out| / Σ p̂, first-order in ε, exact with the quotient below;
- *   the chain of acc: gamma(512), each merge two roundings and the error of E on either side, the row
- *   reduction gamma(8 + 6) on l, the final 1/l and product two more. */
-void oracle_attention(const struct attention_row *row, double scale, double *weights,
+ *   |Σ p̂v/Σ p̂ − out| ≤ Σ p_j |ε_j| |v_j − out| / Σ p̂, first-order in ε, exact with the quotient
+ * below; the chain of acc: gamma(block), each merge two roundings and the error of E on either
+ * side, the row reduction gamma(block / 64 + 6) on l, the final 1/l and product two more. */
+void oracle_attention(const struct attention_row *row, double scale, size_t block, double *weights,
                       struct estimate *out, struct estimate *lse)
 {
-  size_t n = row->n, blocks = (n + BLOCK - 1) / BLOCK, chain = n < BLOCK ? n : BLOCK;
+  size_t n = row->n;
   *lse = (struct estimate){-INFINITY, 0};
   for (size_t d = 0; d < row->d_v; d++) out[d] = (struct estimate){0, 0};
   if (n == 0) return;
+  size_t blocks = (n + block - 1) / block, chain = n < block ? n : block, tree = chain / 64 + 7;
   double top = score_errors(row, scale, weights), sum = 0, wrong = 0, flush = E_FLUSH * (double)n;
   for (size_t j = 0; j < n; j++) {
     weights[j] = exp(weights[j] - top);
@@ -138,7 +139,7 @@ void oracle_attention(const struct attention_row *row, double scale, double *wei
     wrong += weights[j] * weights[n + j];
   }
   double merge = (double)blocks * (2 * U + 2 * E_ERROR + 2 * U);
-  double l_error = wrong / sum + gamma_n(14) + merge;
+  double l_error = wrong / sum + gamma_n(tree) + merge;
   double worst = 1 / (1 - fmin(l_error, 0.5));
   for (size_t d = 0; d < row->d_v; d++) {
     double mean = 0, magnitude = 0, spread = 0, greatest = 0;
@@ -152,10 +153,10 @@ void oracle_attention(const struct attention_row *row, double scale, double *wei
       double v = (double)row->v[j * row->ldv + d];
       spread += weights[j] * weights[n + j] * fabs(v - mean) / sum;
     }
-    double rounding = (gamma_n(chain) + gamma_n(14) + 2 * merge + gamma_n(3)) * magnitude;
+    double rounding = (gamma_n(chain) + gamma_n(tree) + 2 * merge + gamma_n(3)) * magnitude;
     out[d].value = mean;
-    out[d].bound = (spread + rounding * (1 + l_error)) * worst + flush * greatest +
-                   (double)(n + 2) * TINY;
+    out[d].bound =
+        (spread + rounding * (1 + l_error)) * worst + flush * greatest + (double)(n + 2) * TINY;
   }
   /* fma(m, ln 2, log l): m carries the score's error (it is one of them), log turns relative into
    * absolute errors; ln 2, m and the log round, the FMA rounds. */

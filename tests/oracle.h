@@ -40,9 +40,9 @@ struct estimate oracle_rotated(float a, float b, float cosine, float sine);
 /* Softmax before its division: 2^((x_i − top) · c). */
 struct estimate oracle_softmax(float x_i, float top, float c);
 
-/* Attention over all n keys, in blocks of 512 (or, standard, in one): out [d_v] with bounds, and the
- * log-sum-exp. weights is scratch [2 · n]. */
-void oracle_attention(const struct attention_row *row, double scale, double *weights,
+/* Attention over all n keys in blocks of `block` (512, or n for standard attention): out [d_v] with
+ * bounds, and the log-sum-exp. weights is scratch [2 · n]. */
+void oracle_attention(const struct attention_row *row, double scale, size_t block, double *weights,
                       struct estimate *out, struct estimate *lse);
 
 #endif

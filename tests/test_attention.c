@@ -91,20 +91,11 @@ static void run_rows(const struct xf_kernels *isa, const struct block *b, size_t
   float *m = arena_floats(&m_arena, rows, shift), *l = arena_floats(&l_arena, rows, shift);
   float *acc = arena_floats(&acc_arena, rows * width, shift);
   float *s = arena_floats(&s_arena, rows * b->lds, shift);
-  struct xf_attention_args a = {rows,
-                                b->d_k,
-                                b->d_v,
-                                arena_copy(&q_arena, rows * b->d_k, shift, b->q + first * b->d_k),
-                                visible,
-                                k,
-                                v,
-                                b->v_stride,
-                                b->c,
-                                s,
-                                b->lds,
-                                m,
-                                l,
-                                acc};
+  struct xf_attention_args a = {
+      rows,    b->d_k, b->d_v, arena_copy(&q_arena, rows * b->d_k, shift, b->q + first * b->d_k),
+      visible, k,      v,      b->v_stride,
+      b->c,    s,      b->lds, m,
+      l,       acc};
   isa->attention_block(&a);
   arena_expect_untouched(&m_arena, isa->name, m, rows);
   arena_expect_untouched(&l_arena, isa->name, l, rows);
@@ -118,10 +109,14 @@ static void run_rows(const struct xf_kernels *isa, const struct block *b, size_t
 static size_t random_visible(struct rng *rng, size_t keys)
 {
   switch (rng_below(rng, 5)) {
-  case 0: return keys;
-  case 1: return rng_below(rng, 2) ? 0 : keys < 17 ? keys : 17;
-  case 2: return keys - keys % XF_LANES;
-  default: return rng_below(rng, keys + 1);
+  case 0:
+    return keys;
+  case 1:
+    return rng_below(rng, 2) ? 0 : keys < 17 ? keys : 17;
+  case 2:
+    return keys - keys % XF_LANES;
+  default:
+    return rng_below(rng, keys + 1);
   }
 }
 
@@ -206,7 +201,7 @@ static void check_scalar_row(const struct block *b, const struct result *got, si
     expect_bits("l, against numerics.md", "scalar", &got->l[r], &l, 1);
     expect_bits("acc, against numerics.md", "scalar", got->acc + r * acc_width(b), acc, b->d_v);
   }
-  oracle_attention(&row, (double)b->c * 0.69314718055994531, weights, out, &lse);
+  oracle_attention(&row, (double)b->c * 0.69314718055994531, XF_BLOCK, weights, out, &lse);
   float got_lse = xf_kernels_scalar.attention_finish(b->d_v, got->m[r], got->l[r], acc);
   if (row.n == 0)
     expect_true("lse of a row that sees nothing is -inf", "scalar", got_lse == -INFINITY);
@@ -236,7 +231,7 @@ static void test_head_sizes(void **state)
   struct rng rng = {1};
   for (size_t i = 1; i <= 80 + sizeof large / sizeof *large; i++) {
     size_t d = i <= 80 ? i : large[i - 81];
-    for (size_t repeat = scaled(5); repeat > 0; repeat--) {
+    for (size_t repeat = scaled(20); repeat > 0; repeat--) {
       random_block(&rng, &block, FILL_NORMAL, d, d);
       check_block(&rng, &block, 1);
     }
@@ -247,7 +242,7 @@ static void test_unequal_heads(void **state)
 {
   (void)state;
   struct rng rng = {2};
-  for (size_t i = 0; i < scaled(150); i++) {
+  for (size_t i = 0; i < scaled(600); i++) {
     random_block(&rng, &block, FILL_NORMAL, 1 + rng_below(&rng, 100), 1 + rng_below(&rng, 100));
     check_block(&rng, &block, 1);
   }
@@ -257,7 +252,7 @@ static void test_special_values(void **state)
 {
   (void)state;
   struct rng rng = {3};
-  for (size_t i = 0; i < scaled(40) * FILL_KINDS; i++) {
+  for (size_t i = 0; i < scaled(150) * FILL_KINDS; i++) {
     enum fill fill = i % FILL_KINDS;
     random_block(&rng, &block, fill, 1 + rng_below(&rng, 80), 1 + rng_below(&rng, 80));
     if (fill == FILL_LARGE) /* scores of 1e4, not of 1e8 */
@@ -266,13 +261,14 @@ static void test_special_values(void **state)
   }
 }
 
-/* A row's bits do not depend on the rows beside it, even where these see NaN and Inf that it does not. */
+/* A row's bits do not depend on the rows beside it, even where these see NaN and Inf that it does
+ * not. */
 static void test_rows_are_independent(void **state)
 {
   (void)state;
   static struct result together, alone;
   struct rng rng = {4};
-  for (size_t i = 0; i < scaled(100); i++) {
+  for (size_t i = 0; i < scaled(300); i++) {
     random_block(&rng, &block, FILL_NORMAL, 1 + rng_below(&rng, 80), 1 + rng_below(&rng, 80));
     size_t clean = block.keys ? rng_below(&rng, block.keys) : 0;
     for (size_t j = clean * block.d_k; j < block.keys * block.d_k; j += 3) block.k[j] = NAN;
@@ -291,8 +287,8 @@ static void test_rows_are_independent(void **state)
   }
 }
 
-/* A value of −0 and of +0 under weights that are positive: the sums start from +0. Scores of −inf at
- * every key leave nothing: l is 0. */
+/* A value of −0 and of +0 under weights that are positive: the sums start from +0. Scores of −inf
+ * at every key leave nothing: l is 0. */
 static void test_signs_and_infinities(void **state)
 {
   (void)state;
@@ -391,10 +387,13 @@ static void test_finish(void **state)
 
 int main(void)
 {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_head_sizes),           cmocka_unit_test(test_unequal_heads),
-      cmocka_unit_test(test_special_values),       cmocka_unit_test(test_rows_are_independent),
-      cmocka_unit_test(test_signs_and_infinities), cmocka_unit_test(test_merge),
-      cmocka_unit_test(test_finish),               cmocka_unit_test(test_required_isas)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_head_sizes),
+                                     cmocka_unit_test(test_unequal_heads),
+                                     cmocka_unit_test(test_special_values),
+                                     cmocka_unit_test(test_rows_are_independent),
+                                     cmocka_unit_test(test_signs_and_infinities),
+                                     cmocka_unit_test(test_merge),
+                                     cmocka_unit_test(test_finish),
+                                     cmocka_unit_test(test_required_isas)};
   return cmocka_run_group_tests_name("attention kernels", tests, set_up, tear_down);
 }

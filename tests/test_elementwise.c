@@ -115,14 +115,13 @@ static struct estimate oracle_soft(const struct data *d, size_t i)
   return oracle_softmax(d->in[0][i], top, d->number);
 }
 
-static const struct op ops[] = {
-    {"add", {1, 1, 0}, 1, 1, 0, run_add, oracle_add},
-    {"rms_norm", {1, 1, 0}, 1, 1, 1, run_rms_norm, oracle_rms},
-    {"rope_angles cos", {1, 0, 0}, 1, 0, 0, run_cos, oracle_cos},
-    {"rope_angles sin", {1, 0, 0}, 1, 0, 0, run_sin, oracle_sin},
-    {"rope", {1, 1, 2}, 2, 4, 0, run_rope, oracle_rope},
-    {"silu_mul", {1, 1, 0}, 1, 3, 0, run_silu_mul, oracle_silu},
-    {"softmax", {1, 0, 0}, 1, 1, 1, run_softmax, oracle_soft}};
+static const struct op ops[] = {{"add", {1, 1, 0}, 1, 1, 0, run_add, oracle_add},
+                                {"rms_norm", {1, 1, 0}, 1, 1, 1, run_rms_norm, oracle_rms},
+                                {"rope_angles cos", {1, 0, 0}, 1, 0, 0, run_cos, oracle_cos},
+                                {"rope_angles sin", {1, 0, 0}, 1, 0, 0, run_sin, oracle_sin},
+                                {"rope", {1, 1, 2}, 2, 4, 0, run_rope, oracle_rope},
+                                {"silu_mul", {1, 1, 0}, 1, 3, 0, run_silu_mul, oracle_silu},
+                                {"softmax", {1, 0, 0}, 1, 1, 1, run_softmax, oracle_soft}};
 enum { N_OPS = sizeof ops / sizeof *ops };
 
 static int set_up(void **state)
@@ -169,8 +168,7 @@ static void check_op(const struct op *op, const struct data *d, size_t shift, in
   }
   for (const struct xf_kernels *k = NULL; (k = next_isa(k));) {
     for (int alias = -1; alias < INPUTS; alias++)
-      if (alias < 0 || op->alias >> alias & 1)
-        check_isa(k, op, d, shift, alias, want, want_sum);
+      if (alias < 0 || op->alias >> alias & 1) check_isa(k, op, d, shift, alias, want, want_sum);
   }
 }
 

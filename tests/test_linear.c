@@ -122,8 +122,7 @@ static void check_isa(const struct xf_kernels *k, const struct problem *p)
   arena_expect_untouched(&scratch_arena, k->name, scratch, XF_LINEAR_SCRATCH);
   for (size_t r = 0; r < p->rows; r++) {
     expect_bits("linear", k->name, y + r * p->ldy, p->want + r * p->ldy, p->n);
-    if (r + 1 < p->rows)
-      expect_poison("gap of y", k->name, y + r * p->ldy + p->n, p->ldy - p->n);
+    if (r + 1 < p->rows) expect_poison("gap of y", k->name, y + r * p->ldy + p->n, p->ldy - p->n);
   }
 }
 
@@ -148,8 +147,8 @@ static void check_problem(struct rng *rng, xf_type type, enum fill fill, size_t 
   uint64_t seed = rng->state;
   struct problem p = problem_new(rng, type, fill, rows, k, n);
   this_case("seed %llu %s %s rows %zu k %zu n %zu ldx %zu ldy %zu shift %zu",
-            (unsigned long long)seed, xf_type_name(type), fill_names[fill], rows, k, n, p.ldx, p.ldy,
-            p.shift);
+            (unsigned long long)seed, xf_type_name(type), fill_names[fill], rows, k, n, p.ldx,
+            p.ldy, p.shift);
   memset(p.want, 0xA5, rows * p.ldy * sizeof *p.want);
   run_kernel(&xf_kernels_scalar, &p, p.x, guarded_weights(&p), p.want, scalar_scratch);
   check_scalar(rng, &p, fill, 4);
@@ -187,9 +186,9 @@ static void test_chain_lengths(void **state)
   struct rng rng = {2};
   for (size_t i = 0; i < n_length_classes; i++) {
     for (size_t t = 0; t < 3; t++) {
-      for (size_t repeat = scaled(4); length_classes[i] > 0 && repeat > 0; repeat--)
-        check_problem(&rng, types[t], FILL_NORMAL, 1 + rng_below(&rng, MOST_ROWS), length_classes[i],
-                      a_length(&rng, 1, MOST_N));
+      for (size_t repeat = scaled(12); length_classes[i] > 0 && repeat > 0; repeat--)
+        check_problem(&rng, types[t], FILL_NORMAL, 1 + rng_below(&rng, MOST_ROWS),
+                      length_classes[i], a_length(&rng, 1, MOST_N));
     }
   }
 }
@@ -198,7 +197,7 @@ static void test_random_shapes(void **state)
 {
   (void)state;
   struct rng rng = {3};
-  for (size_t i = 0; i < scaled(400); i++)
+  for (size_t i = 0; i < scaled(1500); i++)
     check_problem(&rng, types[rng_below(&rng, 3)], FILL_NORMAL, 1 + rng_below(&rng, MOST_ROWS),
                   a_length(&rng, 1, MOST_K), a_length(&rng, 1, MOST_N));
 }
@@ -208,7 +207,7 @@ static void test_special_values(void **state)
   (void)state;
   static const enum fill fills[] = {FILL_SMALL_INTEGERS, FILL_LARGE, FILL_DENORMAL, FILL_SPECIAL};
   struct rng rng = {4};
-  for (size_t i = 0; i < scaled(300); i++)
+  for (size_t i = 0; i < scaled(1000); i++)
     check_problem(&rng, types[rng_below(&rng, 3)], fills[i % 4], 1 + rng_below(&rng, MOST_ROWS),
                   a_length(&rng, 1, 600), a_length(&rng, 1, 100));
 }

@@ -1,4 +1,4 @@
-/* Writes small random Llama checkpoints for tests. */
+/* Writes small random Llama checkpoints for tests, the same bytes on every machine. */
 #ifndef XF_TESTS_TINY_MODEL_H
 #define XF_TESTS_TINY_MODEL_H
 

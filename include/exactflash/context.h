@@ -1,5 +1,5 @@
-/* A context: the chosen ISA, the threads, and nothing else. Immutable after creation, so that it may
- * be shared by threads, and two contexts may use two ISAs at the same time. */
+/* A context: the chosen ISA, the threads, and nothing else. Immutable after creation, so that it
+ * may be shared by threads, and two contexts may use two ISAs at the same time. */
 #ifndef EXACTFLASH_CONTEXT_H
 #define EXACTFLASH_CONTEXT_H
 
@@ -11,7 +11,8 @@ extern "C" {
 
 typedef struct xf_context xf_context;
 
-/* Runs one index of a parallel loop. Indices are independent and may run in any order or at once. */
+/* Runs one index of a parallel loop. Indices are independent and may run in any order or at once.
+ */
 typedef void (*xf_task)(void *arg, size_t index);
 
 /* A host's parallel loop: calls task(arg, i) once for each i in [0, n) and returns when all are

@@ -19,7 +19,8 @@ typedef struct xf_generate_options {
    * top_p. 0 or ≥ 1: off. */
   float top_p;
   /* The same seed gives the same tokens on every ISA. The random number of a token depends on the
-   * seed and the token's position alone, so that a text that is fed in again continues as it did. */
+   * seed and the token's position alone, so that a text that is fed in again continues as it did.
+   */
   uint64_t seed;
   /* Stop at the model's EOS ids: 0 yes, 1 no. */
   int ignore_eos;
@@ -41,9 +42,9 @@ XF_API xf_status xf_generator_prompt(xf_generator *generator, const int32_t *ids
 
 /* Runs the model on the previous call's token, if there was one, and samples the next. *done is 1
  * when the token is an EOS id (its text is empty); then calling again is an error. XF_E_CACHE_FULL
- * when the previous token no longer fits; XF_E_FORMAT when the logits are not finite. After a failure
- * the call may be made again. utf8 (may be NULL): whole characters only, valid until the next
- * call. */
+ * when the previous token no longer fits; XF_E_FORMAT when the logits are not finite. After a
+ * failure the call may be made again. utf8 (may be NULL): whole characters only, valid until the
+ * next call. */
 XF_API xf_status xf_generator_next(xf_generator *generator, int32_t *token, int *done,
                                    const char **utf8, size_t *bytes, xf_error *error);
 /* The text still held back at the end (an unfinished character). */

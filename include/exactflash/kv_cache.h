@@ -1,5 +1,5 @@
-/* The KV cache of one sequence. Memory is taken in pages as positions are used, so that cost follows
- * the used length and not the capacity. */
+/* The KV cache of one sequence. Memory is taken in pages as positions are used, so that cost
+ * follows the used length and not the capacity. */
 #ifndef EXACTFLASH_KV_CACHE_H
 #define EXACTFLASH_KV_CACHE_H
 

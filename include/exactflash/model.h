@@ -55,12 +55,12 @@ typedef struct xf_model_info {
   double rope_theta;
   const char *rope_scaling; /* "none", "linear", "llama3" */
   int tied_embeddings;
-  int32_t bos_token_id;          /* −1: none */
-  int32_t eos_token_ids[8];      /* the first n_eos_token_ids */
+  int32_t bos_token_id;     /* −1: none */
+  int32_t eos_token_ids[8]; /* the first n_eos_token_ids */
   uint32_t n_eos_token_ids;
-  xf_type weight_type;           /* of the first layer's q_proj */
+  xf_type weight_type; /* of the first layer's q_proj */
   uint64_t parameters;
-  uint64_t weight_bytes;         /* in memory, packed */
+  uint64_t weight_bytes; /* in memory, packed */
 } xf_model_info;
 
 XF_API void xf_model_get_info(const xf_model *model, xf_model_info *info);

@@ -14,19 +14,10 @@ static void add(size_t n, float *x, const float *y)
 /* Zhang & Sennrich 2019, "Root Mean Square Layer Normalization". */
 static void rms_norm(size_t n, const float *x, const float *w, float eps, float *y)
 {
-  v16 sum[4] = {v16_set1(0), v16_set1(0), v16_set1(0), v16_set1(0)};
+  float mean = row_sum(x, n, true) / (float)n;
   size_t i = 0;
-  for (; i + XF_LANES <= n; i += XF_LANES) {
-    v16 v = v16_load(x + i);
-    sum[i / XF_LANES % 4] = v16_fma(v, v, sum[i / XF_LANES % 4]);
-  }
-  if (i < n) {
-    v16 v = v16_load_n(x + i, n - i);
-    sum[i / XF_LANES % 4] = v16_fma(v, v, sum[i / XF_LANES % 4]);
-  }
-  float mean = sum64_v16(sum[0], sum[1], sum[2], sum[3]) / (float)n;
   const v16 r = v16_set1(1.0f / sqrtf(mean + eps));
-  for (i = 0; i + XF_LANES <= n; i += XF_LANES)
+  for (; i + XF_LANES <= n; i += XF_LANES)
     v16_store(y + i, v16_mul(v16_mul(v16_load(x + i), r), v16_load(w + i)));
   if (i == n) return;
   v16 scaled = v16_mul(v16_load_n(x + i, n - i), r);
@@ -51,24 +42,20 @@ static void rope_angles(size_t half, float pos, const float *inv_freq, float *co
 
 static void rope(size_t half, const float *cos_in, const float *sin_in, float *x)
 {
-  for (size_t i = 0; i < half; i += XF_LANES) {
-    size_t n = half - i < XF_LANES ? half - i : XF_LANES;
-    v16 c, s, a, b;
-    if (n == XF_LANES) {
-      c = v16_load(cos_in + i), s = v16_load(sin_in + i);
-      a = v16_load(x + i), b = v16_load(x + half + i);
-    } else {
-      c = v16_load_n(cos_in + i, n), s = v16_load_n(sin_in + i, n);
-      a = v16_load_n(x + i, n), b = v16_load_n(x + half + i, n);
-    }
-    v16 a_new = v16_fma(a, c, v16_neg(v16_mul(b, s)));
-    v16 b_new = v16_fma(b, c, v16_mul(a, s));
-    if (n == XF_LANES) {
-      v16_store(x + i, a_new), v16_store(x + half + i, b_new);
-    } else {
-      v16_store_n(x + i, n, a_new), v16_store_n(x + half + i, n, b_new);
-    }
+  float *y = x + half;
+  size_t i = 0;
+  for (; i + XF_LANES <= half; i += XF_LANES) {
+    v16 c = v16_load(cos_in + i), s = v16_load(sin_in + i), a = v16_load(x + i),
+        b = v16_load(y + i);
+    v16_store(x + i, v16_fma(a, c, v16_neg(v16_mul(b, s))));
+    v16_store(y + i, v16_fma(b, c, v16_mul(a, s)));
   }
+  if (i == half) return;
+  size_t n = half - i;
+  v16 c = v16_load_n(cos_in + i, n), s = v16_load_n(sin_in + i, n);
+  v16 a = v16_load_n(x + i, n), b = v16_load_n(y + i, n);
+  v16_store_n(x + i, n, v16_fma(a, c, v16_neg(v16_mul(b, s))));
+  v16_store_n(y + i, n, v16_fma(b, c, v16_mul(a, s)));
 }
 
 XF_INLINE v16 silu_mul_v16(v16 gate, v16 up)
@@ -111,19 +98,10 @@ static size_t arg_max(size_t n, const float *x)
 
 static float softmax(size_t n, const float *x, float c, float *p)
 {
-  const float top = largest(n, x);
-  const v16 scale = v16_set1(c), offset = v16_set1(top == -INFINITY ? 0 : -(top * c));
-  v16 sum[4] = {v16_set1(0), v16_set1(0), v16_set1(0), v16_set1(0)};
-  for (size_t i = 0; i < n; i += XF_LANES) {
-    size_t count = n - i < XF_LANES ? n - i : XF_LANES;
-    float lanes[XF_LANES] = {0};
-    v16 v = count < XF_LANES ? v16_load_n(x + i, count) : v16_load(x + i);
-    v16_store(lanes, exp2_v16(v16_fma(v, scale, offset)));
-    for (size_t lane = count; lane < XF_LANES; lane++) lanes[lane] = 0;
-    memcpy(p + i, lanes, count * sizeof *p);
-    sum[i / XF_LANES % 4] = v16_add(sum[i / XF_LANES % 4], v16_load(lanes));
-  }
-  return sum64_v16(sum[0], sum[1], sum[2], sum[3]);
+  float m, l;
+  memmove(p, x, n * sizeof *p);
+  tile_softmax(p, n, c, &m, &l);
+  return l;
 }
 
 #endif

@@ -62,8 +62,8 @@ XF_INLINE float exp2_f32(float x)
   return p * xf_float_of_bits(xf_bits_of_float(n) << 23);
 }
 
-/* A block's maximum times c, where `top` is its greatest score: 0 where there is none, and +0 for −0,
- * since which of two zeros is the greatest depends on the order of comparison. */
+/* A block's maximum times c, where `top` is its greatest score: 0 where there is none, and +0 for
+ * −0, since which of two zeros is the greatest depends on the order of comparison. */
 XF_INLINE float block_maximum(float top, float c)
 {
   return top == -INFINITY ? 0 : top * c + 0.0f;
@@ -73,6 +73,27 @@ XF_INLINE float block_maximum(float top, float c)
 XF_INLINE float sum64_v16(v16 a, v16 b, v16 c, v16 d)
 {
   return v16_sum(v16_add(v16_add(a, b), v16_add(c, d)));
+}
+
+/* Row reduction of x[0 … n−1], or of its squares. */
+XF_INLINE float row_sum(const float *x, size_t n, const bool squares)
+{
+  v16 sum[4] = {v16_set1(0), v16_set1(0), v16_set1(0), v16_set1(0)};
+  size_t i = 0;
+  for (; i + 64 <= n; i += 64) {
+    XF_UNROLL
+    for (int j = 0; j < 4; j++) {
+      v16 v = v16_load(x + i + 16 * j);
+      sum[j] = squares ? v16_fma(v, v, sum[j]) : v16_add(sum[j], v);
+    }
+  }
+  XF_UNROLL
+  for (int j = 0; j < 4; j++, i += 16) {
+    if (i >= n) break;
+    v16 v = n - i < 16 ? v16_load_n(x + i, n - i) : v16_load(x + i);
+    sum[j] = squares ? v16_fma(v, v, sum[j]) : v16_add(sum[j], v);
+  }
+  return sum64_v16(sum[0], sum[1], sum[2], sum[3]);
 }
 
 #endif

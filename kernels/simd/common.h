@@ -17,8 +17,10 @@
 /* Tiles are written once with their shape as arguments, and become one loop per shape by inlining.
  */
 #define XF_INLINE static inline __attribute__((always_inline))
+/* Kept out of line, so that its loops have all registers. */
+#define XF_APART static __attribute__((noinline))
 #ifdef __clang__
-#define XF_UNROLL _Pragma("unroll")
+#define XF_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define XF_UNROLL _Pragma("GCC unroll 32")
 #endif

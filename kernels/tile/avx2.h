@@ -22,17 +22,14 @@ XF_INLINE size_t tile_value_rows(size_t rows)
   return tile_rows(rows);
 }
 
-/* One step of the chains of all sums: sum[r][p] = fma(x[r], w[p], sum[r][p]), p in halves of
- * panels. */
-XF_INLINE void tile_step(const int rows, const int halves, __m256 *sum, const float *x, size_t ldx,
-                         const __m256 *w)
+/* One step of the chains of one panel: sum[r] = fma(x[r], w, sum[r]), two ymm a row. */
+XF_INLINE void tile_step(const int rows, __m256 *sum, const float *x, size_t ldx, v16 w)
 {
   XF_UNROLL
   for (int r = 0; r < rows; r++) {
     __m256 xr = _mm256_broadcast_ss(x + (size_t)r * ldx);
-    XF_UNROLL
-    for (int p = 0; p < halves; p++)
-      sum[r * halves + p] = _mm256_fmadd_ps(xr, w[p], sum[r * halves + p]);
+    sum[2 * r] = _mm256_fmadd_ps(xr, w.lo, sum[2 * r]);
+    sum[2 * r + 1] = _mm256_fmadd_ps(xr, w.hi, sum[2 * r + 1]);
   }
 }
 
@@ -40,26 +37,19 @@ XF_INLINE void tile_dot_shape(xf_type type, const int rows, const int panels, co
                               size_t ldx, const void *const *w, size_t k, float *y, size_t ldy,
                               bool add)
 {
-  const int halves = 2 * panels;
-  __m256 sum[12], column[8];
+  __m256 sum[12];
   XF_UNROLL
-  for (int i = 0; i < rows * halves; i++) sum[i] = _mm256_setzero_ps();
+  for (int i = 0; i < 2 * rows * panels; i++) sum[i] = _mm256_setzero_ps();
   for (size_t i = 0; i < k; i++) {
     XF_UNROLL
-    for (int p = 0; p < panels; p++) {
-      v16 panel = v16_load_as(type, w[p], i * XF_LANES);
-      column[2 * p] = panel.lo, column[2 * p + 1] = panel.hi;
-    }
-    tile_step(rows, halves, sum, x + i, ldx, column);
+    for (int p = 0; p < panels; p++)
+      tile_step(rows, sum + 2 * rows * p, x + i, ldx, v16_load_as(type, w[p], i * XF_LANES));
   }
   XF_UNROLL
-  for (int r = 0; r < rows; r++) {
-    XF_UNROLL
-    for (int p = 0; p < halves; p++) {
-      float *out = y + (size_t)r * ldy + p * 8;
-      __m256 block = sum[r * halves + p];
-      _mm256_storeu_ps(out, add ? _mm256_add_ps(_mm256_loadu_ps(out), block) : block);
-    }
+  for (int i = 0; i < rows * panels; i++) {
+    float *out = y + (size_t)(i % rows) * ldy + i / rows * XF_LANES;
+    v16 block = {sum[2 * i], sum[2 * i + 1]};
+    v16_store(out, add ? v16_add(v16_load(out), block) : block);
   }
 }
 
@@ -95,7 +85,7 @@ XF_INLINE void tile_dot(xf_type type, size_t rows, size_t panels, const float *x
 
 XF_INLINE void tile_values_shape(const int rows, const struct value_tile *t)
 {
-  __m256 sum[12], row[2];
+  __m256 sum[12];
   XF_UNROLL
   for (int i = 0; i < rows * 2; i++) {
     const float *old = t->acc + (size_t)(i / 2) * t->ld + i % 2 * 8;
@@ -105,8 +95,7 @@ XF_INLINE void tile_values_shape(const int rows, const struct value_tile *t)
     const float *v = t->v[j / XF_LANES] + j % XF_LANES * t->v_stride + t->column;
     size_t end = j - j % XF_LANES + XF_LANES;
     for (end = end < t->to ? end : t->to; j < end; j++, v += t->v_stride) {
-      row[0] = _mm256_loadu_ps(v), row[1] = _mm256_loadu_ps(v + 8);
-      tile_step(rows, 2, sum, t->p + j, t->ldp, row);
+      tile_step(rows, sum, t->p + j, t->ldp, v16_load(v));
     }
   }
   XF_UNROLL
@@ -115,7 +104,7 @@ XF_INLINE void tile_values_shape(const int rows, const struct value_tile *t)
 }
 
 /* rows is one of tile_value_rows, panels is 1. */
-XF_INLINE void tile_values(size_t rows, size_t panels, const struct value_tile *t)
+XF_APART void tile_values(size_t rows, size_t panels, const struct value_tile *t)
 {
   (void)panels;
   switch (rows) {
@@ -154,35 +143,29 @@ XF_INLINE float tile_row_max(const float *s, size_t n)
   return largest;
 }
 
-/* Turns the scores s[0 … n−1] of a row into p, zeros behind them up to a whole panel. *m: the
- * maximum times c (0 where every score is −inf or NaN), *l: Σ p. */
-XF_INLINE void tile_softmax(float *s, size_t n, float c, float *m, float *l)
+/* E(x) of eight lanes; the other half is dead code to the compiler. */
+XF_INLINE __m256 tile_exp2(__m256 x)
+{
+  return exp2_v16((v16){x, x}).lo;
+}
+
+/* Turns the scores s[0 … n−1] of a row into p. *m: the maximum times c (0 where every score is −inf
+ * or NaN), *l: Σ p. */
+XF_APART void tile_softmax(float *s, size_t n, float c, float *m, float *l)
 {
   float top = tile_row_max(s, n);
   *m = block_maximum(top, c);
-  const v16 scale = v16_set1(c), offset = v16_set1(-*m);
-  v16 sum[4] = {v16_set1(0), v16_set1(0), v16_set1(0), v16_set1(0)};
+  const __m256 scale = _mm256_set1_ps(c), offset = _mm256_set1_ps(-*m);
   size_t i = 0;
-  for (; i + 64 <= n; i += 64) {
-    XF_UNROLL
-    for (int j = 0; j < 4; j++) {
-      v16 p = exp2_v16(v16_fma(v16_load(s + i + 16 * j), scale, offset));
-      v16_store(s + i + 16 * j, p);
-      sum[j] = v16_add(sum[j], p);
-    }
+  for (; i + 8 <= n; i += 8)
+    _mm256_storeu_ps(s + i, tile_exp2(_mm256_fmadd_ps(_mm256_loadu_ps(s + i), scale, offset)));
+  if (i < n) {
+    __m256i live = v16_lanes_below(0, n - i);
+    __m256 x = _mm256_maskload_ps(s + i, live);
+    _mm256_maskstore_ps(s + i, live, tile_exp2(_mm256_fmadd_ps(x, scale, offset)));
   }
-  XF_UNROLL
-  for (int j = 0; j < 4; j++) {
-    if (i >= n) break;
-    __m256 live_lo = _mm256_castsi256_ps(v16_lanes_below(0, n - i));
-    __m256 live_hi = _mm256_castsi256_ps(v16_lanes_below(8, n - i));
-    v16 p = exp2_v16(v16_fma(v16_load(s + i), scale, offset));
-    p = (v16){_mm256_and_ps(p.lo, live_lo), _mm256_and_ps(p.hi, live_hi)};
-    v16_store(s + i, p);
-    sum[j] = v16_add(sum[j], p);
-    i += 16;
-  }
-  *l = sum64_v16(sum[0], sum[1], sum[2], sum[3]);
+  *l = row_sum(s, n,
+               false); /* a second pass: eight sums and the polynomial are too many registers */
 }
 
 #endif

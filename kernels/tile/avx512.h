@@ -41,10 +41,11 @@ XF_INLINE void tile_dot_shape(xf_type type, const int rows, const int panels, co
                               size_t ldx, const void *const *w, size_t k, float *y, size_t ldy,
                               bool add)
 {
-  __m512 sum[24], column[8];
+  __m512 sum[24];
   XF_UNROLL
   for (int i = 0; i < rows * panels; i++) sum[i] = _mm512_setzero_ps();
   for (size_t i = 0; i < k; i++) {
+    __m512 column[TILE_PANELS_MAX];
     XF_UNROLL
     for (int p = 0; p < panels; p++) column[p] = v16_load_as(type, w[p], i * XF_LANES);
     tile_step(rows, panels, sum, x + i, ldx, column);
@@ -110,7 +111,7 @@ XF_INLINE void tile_dot(xf_type type, size_t rows, size_t panels, const float *x
 
 XF_INLINE void tile_values_shape(const int rows, const int panels, const struct value_tile *t)
 {
-  __m512 sum[24], row[4];
+  __m512 sum[24];
   XF_UNROLL
   for (int i = 0; i < rows * panels; i++) {
     const float *old = t->acc + (size_t)(i / panels) * t->ld + i % panels * XF_LANES;
@@ -120,8 +121,10 @@ XF_INLINE void tile_values_shape(const int rows, const int panels, const struct 
     const float *v = t->v[j / XF_LANES] + j % XF_LANES * t->v_stride + t->column;
     size_t end = j - j % XF_LANES + XF_LANES;
     for (end = end < t->to ? end : t->to; j < end; j++, v += t->v_stride) {
+      __m512 row[TILE_VALUE_PANELS];
+      row[0] = _mm512_loadu_ps(v);
       XF_UNROLL
-      for (int i = 0; i < panels; i++) row[i] = _mm512_loadu_ps(v + i * XF_LANES);
+      for (int i = 1; i < panels; i++) row[i] = _mm512_loadu_ps(v + i * XF_LANES);
       tile_step(rows, panels, sum, t->p + j, t->ldp, row);
     }
   }
@@ -131,7 +134,7 @@ XF_INLINE void tile_values_shape(const int rows, const int panels, const struct 
 }
 
 /* rows is one of tile_value_rows, panels 1 or TILE_VALUE_PANELS. */
-XF_INLINE void tile_values(size_t rows, size_t panels, const struct value_tile *t)
+XF_APART void tile_values(size_t rows, size_t panels, const struct value_tile *t)
 {
   switch (rows << 4 | panels) {
   case 0x64:
@@ -178,9 +181,9 @@ XF_INLINE float tile_row_max(const float *s, size_t n)
       _mm512_max_ps(_mm512_max_ps(top[0], top[1]), _mm512_max_ps(top[2], top[3])));
 }
 
-/* Turns the scores s[0 … n−1] of a row into p, zeros behind them up to a whole panel. *m: the
- * maximum times c (0 where every score is −inf or NaN), *l: Σ p. */
-XF_INLINE void tile_softmax(float *s, size_t n, float c, float *m, float *l)
+/* Turns the scores s[0 … n−1] of a row into p. *m: the maximum times c (0 where every score is −inf
+ * or NaN), *l: Σ p. */
+XF_APART void tile_softmax(float *s, size_t n, float c, float *m, float *l)
 {
   float top = tile_row_max(s, n);
   *m = block_maximum(top, c);
@@ -201,9 +204,8 @@ XF_INLINE void tile_softmax(float *s, size_t n, float c, float *m, float *l)
     if (i >= n) break;
     __mmask16 live = v16_first(n - i < 16 ? n - i : 16);
     __m512 p = exp2_v16(_mm512_fmadd_ps(_mm512_maskz_loadu_ps(live, s + i), scale, offset));
-    p = _mm512_maskz_mov_ps(live, p);
-    _mm512_storeu_ps(s + i, p);
-    sum[j] = _mm512_add_ps(sum[j], p);
+    _mm512_mask_storeu_ps(s + i, live, p);
+    sum[j] = _mm512_mask_add_ps(sum[j], live, sum[j], p);
     i += 16;
   }
   *l = sum64_v16(sum[0], sum[1], sum[2], sum[3]);

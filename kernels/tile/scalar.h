@@ -35,7 +35,7 @@ XF_INLINE void tile_dot(xf_type type, size_t rows, size_t panels, const float *x
   v16_store(y, add ? v16_add(v16_load(y), sum) : sum);
 }
 
-XF_INLINE void tile_values(size_t rows, size_t panels, const struct value_tile *t)
+XF_APART void tile_values(size_t rows, size_t panels, const struct value_tile *t)
 {
   (void)rows, (void)panels;
   v16 sum = t->resume ? v16_load(t->acc) : v16_set1(0);
@@ -46,9 +46,9 @@ XF_INLINE void tile_values(size_t rows, size_t panels, const struct value_tile *
   v16_store(t->acc, sum);
 }
 
-/* Turns the scores s[0 … n−1] of a row into p, zeros behind them up to a whole panel. *m: the
- * maximum times c (0 where every score is −inf or NaN), *l: Σ p. */
-XF_INLINE void tile_softmax(float *s, size_t n, float c, float *m, float *l)
+/* Turns the scores s[0 … n−1] of a row into p. *m: the maximum times c (0 where every score is −inf
+ * or NaN), *l: Σ p. */
+XF_APART void tile_softmax(float *s, size_t n, float c, float *m, float *l)
 {
   float top = -INFINITY, sum[64] = {0};
   for (size_t i = 0; i < n; i++) top = xf_max(s[i], top);
@@ -57,7 +57,6 @@ XF_INLINE void tile_softmax(float *s, size_t n, float c, float *m, float *l)
     s[i] = exp2_f32(fmaf(s[i], c, -*m));
     sum[i % 64] += s[i];
   }
-  for (size_t i = n; i % XF_LANES; i++) s[i] = 0;
   *l = sum64_v16(v16_load(sum), v16_load(sum + 16), v16_load(sum + 32), v16_load(sum + 48));
 }
 

@@ -1,0 +1,29 @@
+/* Template: the FMA loop of one ISA, in registers only. The including file names `vec` and defines
+ * vec_set1 and vec_fma. */
+#ifndef XF_BENCH_PEAK_FMA_H
+#define XF_BENCH_PEAK_FMA_H
+
+#include "bench/peaks.h"
+
+/* Independent chains: enough for two FMA units of latency 6, few enough for 16 registers. */
+enum { CHAINS = 12, FLOPS_A_STEP = CHAINS * 2 * sizeof(vec) / sizeof(float) };
+
+static float run_chains(size_t steps)
+{
+  vec sum[CHAINS];
+  const vec a = vec_set1(0.5f), b = vec_set1(1.0f);
+  for (int i = 0; i < CHAINS; i++) sum[i] = vec_set1((float)i);
+  for (size_t step = 0; step < steps; step++) {
+#pragma GCC unroll 12
+    for (int i = 0; i < CHAINS; i++) sum[i] = vec_fma(sum[i], a, b);
+  }
+  float total = 0;
+  for (int i = 0; i < CHAINS; i++) {
+    float lanes[sizeof(vec) / sizeof(float)];
+    __builtin_memcpy(lanes, &sum[i], sizeof lanes);
+    total += lanes[0];
+  }
+  return total;
+}
+
+#endif

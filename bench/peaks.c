@@ -1,0 +1,152 @@
+#include "bench/peaks.h"
+
+#include <dirent.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "bench/arena.h"
+#include "dispatch/context.h"
+
+enum {
+  NOP_LOOPS = 1000,
+  NOPS_A_LOOP = 64,
+  FMA_STEPS = 4000,
+  FMA_WARM_STEPS = 400, /* wide units of some CPUs start slowly */
+  READ_BYTES = 32 << 20,
+  READ_TASK_BYTES = 1 << 20,
+  THREADS_MAX = 1024
+};
+
+double clock_seconds(void)
+{
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ---- nops ---- */
+
+static _Atomic double best_rate;
+
+static void note_rate(double rate)
+{
+  double best = atomic_load(&best_rate);
+  while (rate > best && !atomic_compare_exchange_weak(&best_rate, &best, rate)) continue;
+}
+
+static void count_nops(void *arg, size_t slot, size_t item)
+{
+  (void)slot;
+  double *rates = arg;
+  double start = clock_seconds();
+  for (int i = 0; i < NOP_LOOPS; i++) __asm__ volatile(".rept 64\n nop\n .endr");
+  rates[item] = NOP_LOOPS * NOPS_A_LOOP / (clock_seconds() - start);
+  note_rate(rates[item]);
+}
+
+double nop_rate(const xf_context *context)
+{
+  double rates[THREADS_MAX];
+  xf_parallel(context, context->threads, count_nops, rates);
+  double least = rates[0];
+  for (size_t i = 1; i < context->threads; i++) least = rates[i] < least ? rates[i] : least;
+  return least;
+}
+
+double best_nop_rate(void)
+{
+  return atomic_load(&best_rate);
+}
+
+/* ---- FMAs ---- */
+
+static const struct fma_loop *loop_of(const struct xf_kernels *kernels)
+{
+#if defined(__x86_64__)
+  if (!strcmp(kernels->name, "avx512")) return &fma_loop_avx512;
+  if (!strcmp(kernels->name, "avx2")) return &fma_loop_avx2;
+#else
+  (void)kernels;
+#endif
+  return &fma_loop_128;
+}
+
+struct fma_work {
+  const struct fma_loop *loop;
+  double rates[THREADS_MAX];
+};
+
+static void count_fmas(void *arg, size_t slot, size_t item)
+{
+  (void)slot;
+  struct fma_work *work = arg;
+  volatile float sink = work->loop->run(FMA_WARM_STEPS);
+  double start = clock_seconds();
+  sink = work->loop->run(FMA_STEPS);
+  (void)sink;
+  work->rates[item] = (double)(work->loop->flops * FMA_STEPS) / (clock_seconds() - start);
+}
+
+double fma_rate(const xf_context *context)
+{
+  struct fma_work work = {.loop = loop_of(context->kernels)};
+  xf_parallel(context, context->threads, count_fmas, &work);
+  double sum = 0;
+  for (size_t i = 0; i < context->threads; i++) sum += work.rates[i];
+  return sum;
+}
+
+/* ---- reads ---- */
+
+typedef float vec __attribute__((vector_size(16)));
+
+static void sum_up(void *arg, size_t slot, size_t item)
+{
+  (void)slot;
+  const vec *p = (const vec *)((const char *)arg + item * READ_TASK_BYTES);
+  vec sum[8] = {{0}};
+  /* Four streams at once: one alone leaves bandwidth unused on newer CPUs. */
+  const size_t stream = READ_TASK_BYTES / sizeof(vec) / 4;
+  for (size_t i = 0; i < stream; i += 8) {
+    for (size_t s = 0; s < 4; s++)
+      for (size_t j = 0; j < 8; j++) sum[j] += p[s * stream + i + j];
+  }
+  for (size_t j = 1; j < 8; j++) sum[0] += sum[j];
+  volatile float sink = sum[0][0] + sum[0][1] + sum[0][2] + sum[0][3];
+  (void)sink;
+}
+
+double read_rate(const xf_context *context)
+{
+  void *data = arena_next(READ_BYTES);
+  double start = clock_seconds();
+  xf_parallel(context, READ_BYTES / READ_TASK_BYTES, sum_up, data);
+  return READ_BYTES / (clock_seconds() - start);
+}
+
+/* ---- waiting for a CPU ---- */
+
+static double thread_waited(const char *id)
+{
+  char path[300];
+  snprintf(path, sizeof path, "/proc/self/task/%s/schedstat", id);
+  FILE *file = fopen(path, "r");
+  if (!file) return 0;
+  unsigned long long ran = 0, waited = 0;
+  if (fscanf(file, "%llu %llu", &ran, &waited) != 2) waited = 0;
+  fclose(file);
+  return 1e-9 * (double)waited;
+}
+
+double seconds_waited(void)
+{
+  DIR *tasks = opendir("/proc/self/task");
+  if (!tasks) return 0;
+  double sum = 0;
+  for (struct dirent *entry; (entry = readdir(tasks));)
+    if (entry->d_name[0] != '.') sum += thread_waited(entry->d_name);
+  closedir(tasks);
+  return sum;
+}

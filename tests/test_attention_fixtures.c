@@ -1,0 +1,157 @@
+/* Attention against results of other software (the fixtures' README): flash and standard, every
+ * ISA, outputs and log-sum-exps. */
+#include <cjson/cJSON.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/attention_call.h"
+#include "tests/isas.h"
+
+struct shape {
+  size_t batch, q_heads, kv_heads, head_dim, q_len, kv_len;
+  int causal;
+  double scale, torch_error;
+  const cJSON *files;
+};
+
+static double number_of(const cJSON *object, const char *name)
+{
+  const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
+  if (!cJSON_IsNumber(item)) fail_msg("attention/manifest.json: no number %s", name);
+  return item->valuedouble;
+}
+
+static struct shape shape_of(const cJSON *c)
+{
+  return (struct shape){.batch = (size_t)number_of(c, "batch"),
+                        .q_heads = (size_t)number_of(c, "q_heads"),
+                        .kv_heads = (size_t)number_of(c, "kv_heads"),
+                        .head_dim = (size_t)number_of(c, "head_dim"),
+                        .q_len = (size_t)number_of(c, "q_len"),
+                        .kv_len = (size_t)number_of(c, "kv_len"),
+                        .causal = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(c, "causal")),
+                        .scale = number_of(c, "scale"),
+                        .torch_error = number_of(c, "f32_sdpa_err_over_mag"),
+                        .files = cJSON_GetObjectItemCaseSensitive(c, "files")};
+}
+
+static float *read_floats(const struct shape *s, const char *name, size_t n)
+{
+  char path[500];
+  size_t bytes;
+  const cJSON *file = cJSON_GetObjectItemCaseSensitive(s->files, name);
+  if (!cJSON_IsString(file)) fail_msg("attention/manifest.json: no file %s", name);
+  snprintf(path, sizeof path, "attention/%s", file->valuestring);
+  unsigned char *data = read_file(fixture(path), &bytes);
+  assert_int_equal(bytes, n * sizeof(float));
+  return (float *)(void *)data;
+}
+
+/* The case's batch as sequences of one call. */
+static void load_call(const struct shape *s, struct call *c)
+{
+  memset(c, 0, sizeof *c);
+  size_t d = s->head_dim, q_row = s->q_heads * d, kv_row = s->kv_heads * d;
+  c->a.kv = (struct xf_kv_layout){.page_len = 64, .d_k = d, .d_v = d};
+  c->a.q_heads = s->q_heads, c->a.kv_heads = s->kv_heads;
+  c->a.q_stride = c->a.out_stride = q_row;
+  c->a.scale = (float)s->scale;
+  c->a.causal = s->causal;
+  call_set_layout(c, 0);
+  float *q = read_floats(s, "q", s->batch * s->q_len * q_row);
+  float *k = read_floats(s, "k", s->batch * s->kv_len * kv_row);
+  float *v = read_floats(s, "v", s->batch * s->kv_len * kv_row);
+  for (size_t b = 0; b < s->batch; b++) {
+    size_t first = s->causal ? s->kv_len - s->q_len : 0;
+    struct call_data *data = call_add(c, first, s->q_len, s->kv_len);
+    memcpy(data->q, q + b * s->q_len * q_row, s->q_len * q_row * sizeof *q);
+    memcpy(data->k, k + b * s->kv_len * kv_row, s->kv_len * kv_row * sizeof *k);
+    memcpy(data->v, v + b * s->kv_len * kv_row, s->kv_len * kv_row * sizeof *v);
+    call_write_pages(c);
+  }
+  free(q), free(k), free(v);
+}
+
+/* What a case's results are held against, all of its batch. */
+struct expected {
+  float *out, *lse, *mag;
+};
+
+static double share_of(float got, float want, double tolerance)
+{
+  double error = fabs((double)got - (double)want);
+  return isnan(error) ? INFINITY : error == 0 ? 0 : error / tolerance;
+}
+
+/* The greatest error as a share of its tolerance. 4e-6 of mag or, where torch's own f32 error
+ * exceeds 1e-6 of mag, four times that error. The log-sum-exp: 4e-6 · max(1, |lse|). */
+static double worst_share(const struct call *c, const struct shape *s, const struct expected *e,
+                          const struct call_result *got)
+{
+  double tolerance = s->torch_error > 1e-6 ? 4 * s->torch_error : 4e-6, worst = 0;
+  size_t n_lse = s->q_len * s->q_heads, n_out = n_lse * s->head_dim;
+  for (size_t b = 0; b < c->a.n; b++) {
+    const float *out = e->out + b * n_out, *mag = e->mag + b * n_out, *lse = e->lse + b * n_lse;
+    for (size_t i = 0; i < n_out; i++)
+      worst = fmax(worst, share_of(got->out[b][i], out[i], tolerance * (double)mag[i]));
+    for (size_t i = 0; i < n_lse; i++)
+      worst = fmax(worst, share_of(got->lse[b][i], lse[i], 4e-6 * fmax(1, fabs((double)lse[i]))));
+  }
+  return worst;
+}
+
+static void check_case(const char *name, const struct shape *s)
+{
+  struct call c;
+  load_call(s, &c);
+  size_t n_lse = s->batch * s->q_len * s->q_heads, n_out = n_lse * s->head_dim;
+  struct expected e = {read_floats(s, "out", n_out), read_floats(s, "lse", n_lse),
+                       read_floats(s, "mag", n_out)};
+  struct call_result got = result_new(&c);
+  for (const struct xf_kernels *k = NULL; (k = next_isa(k));) {
+    xf_context *context = context_new(k->name, 1, NULL);
+    for (int kind = FLASH; kind <= STANDARD; kind++) {
+      run_call(context, &c, (enum call_kind)kind, 0, XF_KEYS_AUTO, &got);
+      double share = worst_share(&c, s, &e, &got);
+      if (!(share <= 1))
+        fail_msg("%s: %s attention on %s errs by %.3g of its tolerance", name,
+                 kind == FLASH ? "flash" : "standard", k->name, share);
+      if (k == &xf_kernels_scalar)
+        print_message("%-20s %s: %.2f of its tolerance\n", name,
+                      kind == FLASH ? "flash" : "standard", share);
+    }
+    xf_context_destroy(context);
+  }
+  result_free(&got, c.a.n);
+  call_free(&c);
+  free(e.out), free(e.lse), free(e.mag);
+}
+
+static void test_fixtures(void **state)
+{
+  (void)state;
+  size_t bytes;
+  unsigned char *text = read_file(fixture("attention/manifest.json"), &bytes);
+  cJSON *manifest = cJSON_ParseWithLength((const char *)text, bytes);
+  assert_non_null(manifest);
+  const cJSON *cases = cJSON_GetObjectItemCaseSensitive(manifest, "cases"), *item;
+  assert_int_equal(cJSON_GetArraySize(cases), 25);
+  cJSON_ArrayForEach(item, cases)
+  {
+    struct shape s = shape_of(item);
+    const cJSON *name = cJSON_GetObjectItemCaseSensitive(item, "name");
+    assert_true(cJSON_IsString(name) && s.batch <= MOST_SEQUENCES && s.kv_heads <= MOST_HEADS);
+    check_case(name->valuestring, &s);
+  }
+  cJSON_Delete(manifest);
+  free(text);
+}
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_fixtures),
+                                     cmocka_unit_test(test_required_isas)};
+  return cmocka_run_group_tests_name("attention fixtures", tests, NULL, NULL);
+}

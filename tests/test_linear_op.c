@@ -1,0 +1,160 @@
+/* Linear layers as an operator: packing of one or more matrices, and the same bits on every ISA and
+ * number of threads. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dispatch/linear.h"
+#include "tests/attention_call.h"
+#include "tests/isas.h"
+
+enum { MOST_PARTS = 3, MOST_N = 700, MOST_K = 600, MOST_ROWS = 40, MOST_THREADS = 5 };
+
+/* Matrices of one layer, in their own types and as floats. */
+struct layer {
+  struct xf_matrix parts[MOST_PARTS];
+  void *memory[MOST_PARTS];
+  size_t n_parts, n, k;
+  float *w; /* [n][k] */
+};
+
+static float *x, *y, *want, *scratch;
+
+static int set_up(void **state)
+{
+  (void)state;
+  x = malloc((size_t)MOST_ROWS * MOST_K * sizeof *x);
+  y = malloc((size_t)MOST_ROWS * MOST_PARTS * MOST_N * sizeof *y);
+  want = malloc((size_t)MOST_ROWS * MOST_PARTS * MOST_N * sizeof *want);
+  scratch = malloc(MOST_THREADS * XF_LINEAR_SCRATCH * sizeof *scratch);
+  return x && y && want && scratch ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+  (void)state;
+  free(x), free(y), free(want), free(scratch);
+  return 0;
+}
+
+/* Bytes in file order, at an odd multiple of the element's size. */
+static void *file_bytes(xf_type type, const float *w, size_t n)
+{
+  size_t size = xf_type_size(type);
+  char *memory = malloc((n + 1) * size);
+  assert_non_null(memory);
+  for (size_t i = 0; i < n; i++) {
+    uint16_t half = type == XF_F16 ? to_f16(w[i]) : to_bf16(w[i]);
+    memcpy(memory + (i + 1) * size, type == XF_F32 ? (const void *)&w[i] : &half, size);
+  }
+  return memory;
+}
+
+static struct layer random_layer(struct rng *rng)
+{
+  static const xf_type types[] = {XF_F32, XF_F16, XF_BF16};
+  struct layer l = {.n_parts = 1 + rng_below(rng, MOST_PARTS), .k = 1 + rng_below(rng, MOST_K)};
+  l.w = malloc(MOST_PARTS * MOST_N * l.k * sizeof *l.w);
+  assert_non_null(l.w);
+  xf_type type = types[rng_below(rng, 3)];
+  for (size_t p = 0; p < l.n_parts; p++) {
+    if (rng_below(rng, 4) == 0) type = types[rng_below(rng, 3)];
+    size_t n = 1 + rng_below(rng, rng_below(rng, 3) ? 60 : MOST_N);
+    float *w = l.w + l.n * l.k;
+    fill_array(rng, FILL_NORMAL, n * l.k, w);
+    l.memory[p] = file_bytes(type, w, n * l.k);
+    for (size_t i = 0; i < n * l.k && type != XF_F32; i++)
+      w[i] = type == XF_F16 ? from_f16(to_f16(w[i])) : from_bf16(to_bf16(w[i]));
+    l.parts[p] = (struct xf_matrix){(char *)l.memory[p] + xf_type_size(type), type, n, l.k};
+    l.n += n;
+  }
+  return l;
+}
+
+static void layer_free(struct layer *l)
+{
+  for (size_t p = 0; p < l->n_parts; p++) free(l->memory[p]);
+  free(l->w);
+}
+
+static void check_panels(const struct layer *l, const struct xf_linear *packed, const char *isa)
+{
+  xf_type type = l->parts[0].type;
+  for (size_t p = 1; p < l->n_parts; p++) type = l->parts[p].type == type ? type : XF_F32;
+  expect_true("type, n and k", isa, packed->type == type && packed->n == l->n && packed->k == l->k);
+  size_t padded = (l->n + 15) / 16 * 16;
+  expect_true("bytes", isa, xf_linear_bytes(packed) == padded * l->k * xf_type_size(type));
+  for (size_t i = 0; i < padded * l->k; i++) {
+    size_t c = i / (16 * l->k) * 16 + i % 16, k = i / 16 % l->k;
+    const uint16_t *half = (const uint16_t *)packed->panels + i;
+    float got = type == XF_F32   ? ((const float *)packed->panels)[i]
+                : type == XF_F16 ? from_f16(*half)
+                                 : from_bf16(*half);
+    float expected = c < l->n ? l->w[c * l->k + k] : 0;
+    expect_bits("panel element", isa, &got, &expected, 1);
+  }
+}
+
+static void check_layer(struct rng *rng, const struct layer *l, const xf_context *context)
+{
+  const char *isa = xf_context_isa(context);
+  struct xf_linear packed;
+  xf_error error;
+  if (xf_linear_pack(context, l->parts, l->n_parts, &packed, &error)) fail_msg("%s", error.message);
+  check_panels(l, &packed, isa);
+  size_t rows = rng_below(rng, 3) ? 1 + rng_below(rng, 3) : 1 + rng_below(rng, MOST_ROWS);
+  fill_array(rng, FILL_NORMAL, rows * l->k, x);
+  memset(y, 0xA5, rows * l->n * sizeof *y);
+  xf_linear_apply(context, &packed, rows, x, l->k, y, l->n, scratch);
+  for (size_t r = 0; r < rows; r++)
+    for (size_t c = 0; c < l->n; c++)
+      want[r * l->n + c] = numerics_linear(l->k, x + r * l->k, l->w + c * l->k, 1);
+  expect_bits("linear layer, against numerics.md", isa, y, want, rows * l->n);
+  xf_linear_free(&packed);
+  expect_true("freed is empty", isa, packed.panels == NULL && packed.n == 0);
+  xf_linear_free(&packed);
+}
+
+static void test_layers(void **state)
+{
+  (void)state;
+  struct rng rng = {1};
+  for (const struct xf_kernels *k = NULL; (k = next_isa(k));) {
+    static const uint32_t threads[] = {1, 2, MOST_THREADS};
+    for (size_t t = 0; t < 3; t++) {
+      xf_context *context = context_new(k->name, threads[t], thread_each);
+      for (size_t i = 0; i < scaled(15); i++) {
+        uint64_t seed = rng.state;
+        struct layer l = random_layer(&rng);
+        this_case("seed %llu parts %zu n %zu k %zu threads %u", (unsigned long long)seed, l.n_parts,
+                  l.n, l.k, threads[t]);
+        check_layer(&rng, &l, context);
+        layer_free(&l);
+      }
+      xf_context_destroy(context);
+    }
+  }
+}
+
+static void test_shapes_that_disagree(void **state)
+{
+  (void)state;
+  xf_context *context = context_new("scalar", 1, NULL);
+  static const float w[64];
+  struct xf_matrix parts[] = {{w, XF_F32, 4, 8}, {w, XF_F32, 4, 9}};
+  struct xf_linear out;
+  xf_error error = {0};
+  assert_int_equal(xf_linear_pack(context, parts, 2, &out, &error), XF_E_SHAPE);
+  assert_int_equal(error.status, XF_E_SHAPE);
+  assert_non_null(strstr(error.message, "9"));
+  assert_int_equal(xf_linear_pack(context, parts, 2, &out, NULL), XF_E_SHAPE);
+  xf_context_destroy(context);
+}
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_layers),
+                                     cmocka_unit_test(test_shapes_that_disagree),
+                                     cmocka_unit_test(test_required_isas)};
+  return cmocka_run_group_tests_name("linear operator", tests, set_up, tear_down);
+}
