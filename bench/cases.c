@@ -118,9 +118,10 @@ struct bench_case *attention_case(const xf_context *context, size_t q_len, size_
   struct attention *c = calloc(1, sizeof *c);
   if (!c) return NULL;
   describe_attention(c, q_len, kv_len);
+  double bytes = 2.0 * HEAD_DIM * KV_HEADS * sizeof(float) * (double)kv_len;
   c->base = (struct bench_case){.context = context,
                                 .flops = 4.0 * HEAD_DIM * Q_HEADS * visible_pairs(q_len, kv_len),
-                                .bytes = 2.0 * HEAD_DIM * KV_HEADS * sizeof(float) * (double)kv_len,
+                                .bytes = cold ? bytes : 0,
                                 .cold = cold,
                                 .run = attention_run,
                                 .free = attention_free};
@@ -138,6 +139,21 @@ struct bench_case *attention_case(const xf_context *context, size_t q_len, size_
   c->sequence.q = c->q;
   c->sequence.out = c->out;
   return &c->base;
+}
+
+void attention_case_bind(struct bench_case *attention, const float *q, float *out)
+{
+  struct attention *c = (struct attention *)attention;
+  c->sequence.q = q;
+  c->sequence.out = out;
+}
+
+void attention_case_write(struct bench_case *attention, const float *k, const float *v)
+{
+  const struct attention *c = (const struct attention *)attention;
+  const size_t stride = KV_HEADS * HEAD_DIM;
+  for (size_t i = 0; i < c->sequence.kv_len; i++)
+    xf_kv_write(&c->op.kv, KV_HEADS, c->pages, i, k + i * stride, v + i * stride);
 }
 
 /* ---- elementwise ---- */

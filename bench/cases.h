@@ -19,7 +19,7 @@ enum {
 /* The public part of each case below. */
 struct bench_case {
   const xf_context *context;
-  double flops, bytes; /* of one run; 0 where they say nothing */
+  double flops, bytes; /* of one run; 0 where that says nothing */
   bool cold;           /* each run works on data that no cache holds */
   void (*run)(void *self);
   void (*free)(void *self);
@@ -36,7 +36,12 @@ struct bench_case *linear_case(const xf_context *context, xf_type type, size_t r
 struct bench_case *attention_case(const xf_context *context, size_t q_len, size_t kv_len,
                                   bool cold);
 
-/* One forward pass' worth of rows through an elementwise operation. */
+/* Has such a case, not cold, work on the caller's data from now on: q and out [q_len][Q_HEADS]
+ * [HEAD_DIM]; k and v [kv_len][KV_HEADS][HEAD_DIM], which it copies into its pages. */
+void attention_case_bind(struct bench_case *attention, const float *q, float *out);
+void attention_case_write(struct bench_case *attention, const float *k, const float *v);
+
+/* Rows through an elementwise operation. */
 enum elementwise { RMS_NORM, ROPE, SILU_MUL };
 struct bench_case *elementwise_case(const xf_context *context, enum elementwise what, size_t rows);
 

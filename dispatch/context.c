@@ -2,6 +2,7 @@
 
 #include <pthreadpool.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <string.h>
 #if defined(__x86_64__)
 #include <xmmintrin.h>
@@ -15,9 +16,17 @@
 
 enum { THREADS_MAX = 1024 };
 
+/* Idle workers wait for the next loop actively for some milliseconds, then sleep. */
 static void own_parallel_for(void *pool, size_t n, xf_task task, void *arg)
 {
   pthreadpool_parallelize_1d(pool, task, arg, n, 0);
+}
+
+/* Idle workers sleep at once: where there are more threads than cores, the waiting ones would keep
+ * the working ones from running (measured: hundreds of times slower). */
+static void own_parallel_for_crowded(void *pool, size_t n, xf_task task, void *arg)
+{
+  pthreadpool_parallelize_1d(pool, task, arg, n, PTHREADPOOL_FLAG_YIELD_WORKERS);
 }
 
 /* Copies a caller's descriptor, whose struct_size may be that of an older, shorter version. */
@@ -33,6 +42,17 @@ static xf_status read_options(const xf_context_options *given, xf_context_option
   if (options->threads > THREADS_MAX)
     return xf_fail(error, XF_E_ARGUMENT, "xf_context_options: threads %u; at most %d",
                    options->threads, THREADS_MAX);
+  return XF_OK;
+}
+
+static xf_status start_threads(xf_context *context, xf_error *error)
+{
+  bool crowded = context->threads > xf_default_threads();
+  context->own_pool = pthreadpool_create(context->threads);
+  if (!context->own_pool)
+    return xf_fail(error, XF_E_MEMORY, "cannot start %u threads", context->threads);
+  context->parallel_for = crowded ? own_parallel_for_crowded : own_parallel_for;
+  context->pool = context->own_pool;
   return XF_OK;
 }
 
@@ -53,13 +73,8 @@ xf_status xf_context_create(const xf_context_options *given, xf_context **out, x
   context->parallel_for = options.parallel_for;
   context->pool = options.pool;
   status = xf_numerics_check(context, error);
-  if (!status && !options.parallel_for && context->threads > 1) {
-    context->own_pool = pthreadpool_create(context->threads);
-    context->parallel_for = own_parallel_for;
-    context->pool = context->own_pool;
-    if (!context->own_pool)
-      status = xf_fail(error, XF_E_MEMORY, "cannot start %u threads", context->threads);
-  }
+  if (!status && !options.parallel_for && context->threads > 1)
+    status = start_threads(context, error);
   if (status) {
     xf_context_destroy(context);
     return status;

@@ -15,6 +15,13 @@ static void drop_cut_character(char *text)
   if (end - start < need) text[start - 1] = '\0';
 }
 
+/* Names from a hostile file may hold control characters; the message must stay one line. */
+static void mask_controls(char *text)
+{
+  for (; *text; text++)
+    if ((unsigned char)*text < 0x20 || *text == 0x7F) *text = '?';
+}
+
 xf_status xf_fail(xf_error *error, xf_status status, const char *format, ...)
 {
   if (!error) return status;
@@ -24,5 +31,6 @@ xf_status xf_fail(xf_error *error, xf_status status, const char *format, ...)
   int length = vsnprintf(error->message, sizeof error->message, format, arguments);
   va_end(arguments);
   if (length >= (int)sizeof error->message) drop_cut_character(error->message);
+  mask_controls(error->message);
   return status;
 }

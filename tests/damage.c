@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "tests/compare.h"
 #include "tests/support.h"
 
 static int open_file(const char *path)
@@ -35,7 +36,7 @@ size_t damage_bytes(const char *path, size_t head, size_t times, uint64_t seed,
   unsigned char *whole = read_file(path, &bytes);
   int file = open_file(path);
   struct rng rng = {seed};
-  for (size_t i = 0; i < times; i++) {
+  for (size_t i = 0; i < scaled(times); i++) {
     size_t at = rng_below(&rng, i % 2 && head && head < bytes ? head : bytes);
     unsigned char value = (unsigned char)rng_next(&rng);
     assert_int_equal(pwrite(file, &value, 1, (off_t)at), 1);

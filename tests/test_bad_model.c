@@ -136,6 +136,9 @@ static void test_bias_and_dtype(void **state)
   tiny_model_write(&model, folder);
   replace("\"dtype\":\"F32\"", "\"dtype\":\"U32\"");
   bad_open(XF_E_UNSUPPORTED, "model.safetensors", "model.embed_tokens.weight", "not U32");
+  tiny_model_write(&model, folder);
+  replace("\"dtype\":\"F32\"", "\"dtype\":\"U\n2\"");
+  bad_open(XF_E_UNSUPPORTED, "model.safetensors", "model.embed_tokens.weight", "not U?2");
 }
 
 static bool attempt(void *arg)
