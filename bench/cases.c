@@ -106,7 +106,9 @@ static void describe_attention(struct attention *c, size_t q_len, size_t kv_len)
                                 .q_heads = Q_HEADS,
                                 .kv_heads = KV_HEADS,
                                 .q_stride = HIDDEN,
+                                .q_head_stride = HEAD_DIM,
                                 .out_stride = HIDDEN,
+                                .out_head_stride = HEAD_DIM,
                                 .scale = 0.125f,
                                 .causal = true,
                                 .n = 1,
@@ -128,7 +130,8 @@ struct bench_case *attention_case(const xf_context *context, size_t q_len, size_
   c->pages = xf_alloc(c->n_pages, sizeof *c->pages);
   c->q = xf_alloc(q_len * HIDDEN, sizeof *c->q);
   c->out = xf_alloc_zeroed(q_len * HIDDEN, sizeof *c->out);
-  c->workspace = xf_alloc_zeroed(xf_attention_workspace(context, &c->op), sizeof *c->workspace);
+  c->workspace = xf_alloc_zeroed(xf_attention_workspace_floats(&c->op, context->threads),
+                                 sizeof *c->workspace);
   if (!c->pages || !c->q || !c->out || !c->workspace) {
     attention_free(c);
     return NULL;

@@ -36,7 +36,7 @@ def load_ours(build):
     return library
 
 
-def take_sample(ours, run, cold):
+def take_sample(ours, run, cold, threads):
     time.sleep(SETTLE_S)
     if cold:
         ours.compare_read(), ours.compare_read()
@@ -44,7 +44,11 @@ def take_sample(ours, run, cold):
     start = time.perf_counter()
     run()
     seconds = time.perf_counter() - start
-    waited = (ours.compare_waited() - waited) / seconds
+    waited = ours.compare_waited() - waited
+    if threads == 1:  # known exactly
+        seconds, waited = seconds - waited, 0
+    else:
+        waited /= seconds
     return {"seconds": seconds, "fma": fma, "waited": waited,
             "nops": min(nops, ours.compare_nops())}
 
@@ -110,7 +114,7 @@ def compare(ours, arguments, threads, q_len, kv_len):
     end = time.perf_counter() + arguments.seconds
     while time.perf_counter() < end or len(samples["ours"]) < 5:
         for name, run in runs.items():
-            samples[name].append(take_sample(ours, run, cold))
+            samples[name].append(take_sample(ours, run, cold, threads))
     pairs = q_len * (kv_len - q_len + 1 + kv_len) / 2
     flops = 4 * HEAD_DIM * Q_HEADS * pairs
     row = {name: summarise(ours, list_, flops) for name, list_ in samples.items()}
@@ -125,21 +129,32 @@ def best_torch(row):
     return min(ways, key=lambda way: (way[1]["clean"] == 0, way[1]["ms"]))
 
 
+def ratio(torch_, ours, extra_ms=0):
+    """Clean samples are not compared with others."""
+    if not torch_["clean"] or not ours["clean"]:
+        return "–"
+    return f"{torch_['ms'] / (ours['ms'] + extra_ms):.1f}"
+
+
+def cell(figures, key, digits):
+    """Marked where no sample was clean."""
+    return ("" if figures["clean"] else "~") + f"{figures[key]:.{digits}f}"
+
+
 def table(rows, decode):
     """Markdown."""
     head = ["kv_len" if decode else "seq_len", "threads", "torch, ms", "its way",
             "torch, % of peak", "ours, ms", "ours, % of peak", "torch / ours"]
-    head += [] if decode else ["with K, V written: torch / ours"]
-    head += ["clean samples, torch and ours"]
+    head += [] if decode else ["the same, K and V written"]
+    head += ["clean samples"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for row in rows:
         name, torch_ = best_torch(row)
         ours = row["ours"]
-        cells = [str(row["kv_len"]), str(row["threads"]), f"{torch_['ms']:.3f}",
-                 name.removeprefix("torch "), f"{torch_['pct_peak']:.0f}", f"{ours['ms']:.3f}",
-                 f"{ours['pct_peak']:.0f}", f"**{torch_['ms'] / ours['ms']:.1f}**"]
-        if not decode:
-            cells.append(f"{torch_['ms'] / (ours['ms'] + row['write']['ms']):.1f}")
+        cells = [str(row["kv_len"]), str(row["threads"]), cell(torch_, "ms", 3),
+                 name.removeprefix("torch "), cell(torch_, "pct_peak", 0), cell(ours, "ms", 3),
+                 cell(ours, "pct_peak", 0), ratio(torch_, ours)]
+        cells += [] if decode else [ratio(torch_, ours, row["write"]["ms"])]
         cells.append(f"{torch_['clean']} and {ours['clean']} of {ours['samples']}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -19,7 +19,11 @@ struct sample measure(const xf_context *context, bool with_read, void (*work)(vo
   double start = clock_seconds();
   work(arg);
   sample.seconds = clock_seconds() - start;
-  sample.waited = (seconds_waited() - waited) / sample.seconds;
+  waited = seconds_waited() - waited;
+  if (xf_context_threads(context) == 1)
+    sample.seconds -= waited;
+  else
+    sample.waited = waited / sample.seconds;
   double after = nop_rate(context);
   sample.nops = before < after ? before : after;
   return sample;

@@ -9,7 +9,8 @@
 struct sample {
   double seconds;
   double nops;   /* the slower rate of before and after */
-  double waited; /* share of the time that threads waited for a CPU */
+  double waited; /* share of the time that threads waited for a CPU; one thread's wait is known
+                    exactly and taken off its seconds instead */
   double fma, read;
 };
 

@@ -24,11 +24,12 @@ void xf_cli_progress_clear(void)
 int xf_cli_progress(void *arg, const char *stage, size_t done, size_t total)
 {
   (void)arg;
+  int stop = xf_cli_interrupted() != 0; /* before what is shown: an answer to it is for later */
   if (isatty(STDERR_FILENO)) {
     xf_cli_progress_clear();
     if (done < total)
       width = fprintf(stderr, "%s: %3.0f %%", title(stage), 100.0 * (double)done / (double)total);
     fflush(stderr);
   }
-  return xf_cli_interrupted() != 0;
+  return stop;
 }

@@ -1,5 +1,6 @@
 #include "cli/text.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,7 +37,8 @@ static int read_text(struct xf_cli_ids *out)
 int xf_cli_text_encode(const xf_tokenizer *tokenizer, struct xf_cli_ids *out)
 {
   xf_error error = {0};
-  uint32_t flags = (no_bos ? 0 : XF_ENCODE_BOS) | (parse_special ? XF_ENCODE_PARSE_SPECIAL : 0);
+  bool bos = !no_bos && xf_tokenizer_adds_bos(tokenizer);
+  uint32_t flags = (bos ? XF_ENCODE_BOS : 0) | (parse_special ? XF_ENCODE_PARSE_SPECIAL : 0);
   *out = (struct xf_cli_ids){0};
   int code = read_text(out);
   if (code) return code;

@@ -43,7 +43,9 @@ static int run(void)
 const struct xf_cli_command xf_cli_tokenize = {
     .name = "tokenize",
     .summary = "turn text into token ids",
-    .description = "Prints the ids of a text. -m may also name a tokenizer.model.",
+    .description =
+        "Prints the ids of a text. -m may also name a tokenizer.model, a tokenizer.json\n"
+        "or a GGUF file with a vocabulary only.",
     .examples = "  exactflash tokenize -p \"Once upon a time\"\n"
                 "  exactflash tokenize -m tinyllama --file story.txt --no-bos --json\n"
                 "  echo hello | exactflash tokenize --file -\n",

@@ -16,6 +16,8 @@ xf_require(sleef sleef.h libsleef-dev)
 xf_require(cpuinfo cpuinfo.h libcpuinfo-dev)
 xf_require(pthreadpool pthreadpool.h libpthreadpool-dev)
 xf_require(cjson cjson/cJSON.h libcjson-dev)
+xf_require(pcre2-8 pcre2.h libpcre2-dev)
+xf_require(utf8proc utf8proc.h libutf8proc-dev)
 
 # SLEEF's deterministic functions are called Sleef_finz_… up to 3.8 and are the plain ones from 3.9.
 check_library_exists(${XF_sleef_LIBRARY} Sleef_finz_expf1_u10purecfma "" XF_SLEEF_HAS_FINZ)

@@ -3,7 +3,7 @@
 #include "dispatch/attention_tile.h"
 #include "dispatch/memory.h"
 
-enum { BLOCK_PANELS = XF_BLOCK / XF_LANES, TASKS_A_THREAD = 4 };
+enum { TASKS_A_WORKER = 4 };
 
 /* The adaptive policy: longer sequences amortise a block of K and V over more queries, short ones
  * need the tasks. */
@@ -18,30 +18,43 @@ size_t xf_attention_q_block(size_t kv_len)
   return policy[i].q_block;
 }
 
-static size_t q_block_of(const struct xf_attention *a, const struct xf_attention_sequence *sequence)
+static size_t q_block_of(const struct xf_attention *a, size_t q_len, size_t kv_len)
 {
-  size_t q_block = a->q_block ? a->q_block : xf_attention_q_block(sequence->kv_len);
-  return xf_min(q_block, sequence->q_len);
+  return xf_min(a->q_block ? a->q_block : xf_attention_q_block(kv_len), q_len);
 }
 
-static size_t q_blocks_of(const struct xf_attention *a,
-                          const struct xf_attention_sequence *sequence)
+static size_t ceil_div(size_t n, size_t by)
 {
-  size_t q_block = q_block_of(a, sequence);
-  return q_block ? (sequence->q_len + q_block - 1) / q_block : 0;
+  return by ? (n + by - 1) / by : 0;
 }
 
-static size_t k_blocks_of(const struct xf_attention_sequence *sequence)
+void xf_attention_size_add(struct xf_attention_size *size, const struct xf_attention *a,
+                           size_t q_len, size_t kv_len)
 {
-  return (sequence->kv_len + XF_BLOCK - 1) / XF_BLOCK;
+  size_t q_block = q_block_of(a, q_len, kv_len), blocks = ceil_div(kv_len, XF_BLOCK);
+  size_t tasks = a->kv_heads * ceil_div(q_len, q_block);
+  size->q_block = q_block > size->q_block ? q_block : size->q_block;
+  size->tasks += tasks;
+  size->block_tasks += tasks * blocks;
+  size->records += a->q_heads * q_len * blocks;
+}
+
+static struct xf_attention_size size_of(const struct xf_attention *a, size_t sequences)
+{
+  struct xf_attention_size size = {0};
+  for (size_t i = 0; i < sequences; i++)
+    xf_attention_size_add(&size, a, a->sequences[i].q_len, a->sequences[i].kv_len);
+  return size;
 }
 
 struct flash {
   const xf_context *context;
   const struct xf_attention *a;
+  size_t workers;
+  struct xf_attention_size size;
   bool split;       /* a task is one block of keys, too */
-  float *workspace; /* scratch of each thread, then the partials */
-  size_t slot_floats;
+  float *workspace; /* scratch of each worker, then the records */
+  size_t worker_floats;
 };
 
 /* A record is one row's partial over one block of keys, m, l and acc, where tasks split the keys.
@@ -51,42 +64,30 @@ static size_t record_floats(const struct xf_attention *a)
   return 2 + xf_padded(a->kv.d_v);
 }
 
-/* Records before those of that sequence. */
-static size_t records_before(const struct xf_attention *a,
-                             const struct xf_attention_sequence *sequence)
-{
-  size_t records = 0;
-  for (const struct xf_attention_sequence *s = a->sequences; s < sequence; s++)
-    records += a->q_heads * s->q_len * k_blocks_of(s);
-  return records;
-}
-
 static float *record_of(const struct flash *f, const struct xf_tile *t, size_t r, size_t block)
 {
   size_t head = t->head * t->group + r % t->group, token = t->q0 + r / t->group;
   size_t row = head * t->sequence->q_len + token;
-  size_t index = records_before(f->a, t->sequence) + row * k_blocks_of(t->sequence) + block;
-  return f->workspace + f->context->threads * f->slot_floats + index * record_floats(f->a);
+  size_t before = size_of(f->a, (size_t)(t->sequence - f->a->sequences)).records;
+  size_t index = before + row * ceil_div(t->sequence->kv_len, XF_BLOCK) + block;
+  return f->workspace + f->workers * f->worker_floats + index * record_floats(f->a);
 }
 
-static size_t slot_floats(const struct xf_attention *a)
+/* Scores, the rest of a scratch, and m and l of every row of a q-block. */
+static size_t worker_floats(const struct xf_attention *a, const struct xf_attention_size *size)
 {
-  size_t q_block = 0;
-  for (size_t i = 0; i < a->n; i++) {
-    size_t block = q_block_of(a, &a->sequences[i]);
-    q_block = block > q_block ? block : q_block;
-  }
-  size_t rows = q_block * (a->q_heads / a->kv_heads);
+  size_t rows = size->q_block * (a->q_heads / a->kv_heads);
   return XF_ATTENTION_ROWS * XF_BLOCK + xf_tile_floats(a) + xf_round_up(2 * rows, XF_LANES);
 }
 
-/* A thread's scratch; *state: m and l of every row of its q-block. */
-static struct xf_tile_scratch scratch_of(const struct flash *f, size_t slot, float **state)
+static struct xf_tile_scratch scratch_of(const struct flash *f, size_t worker, float **state)
 {
-  struct xf_tile_scratch scratch = {.s = f->workspace + slot * f->slot_floats, .lds = XF_BLOCK};
-  scratch.acc = scratch.s + XF_ATTENTION_ROWS * XF_BLOCK;
-  scratch.q = scratch.acc + XF_ATTENTION_ROWS * xf_padded(f->a->kv.d_v);
-  *state = scratch.q + XF_ATTENTION_ROWS * xf_padded(f->a->kv.d_k);
+  float *base = f->workspace + worker * f->worker_floats;
+  float *rest = base + XF_ATTENTION_ROWS * XF_BLOCK;
+  struct xf_tile_scratch scratch = xf_tile_scratch_at(f->a, rest);
+  scratch.s = base;
+  scratch.lds = XF_BLOCK;
+  *state = rest + xf_tile_floats(f->a);
   return scratch;
 }
 
@@ -109,84 +110,82 @@ static void keep_partial(const struct flash *f, const struct xf_tile *t, size_t 
 static void tile_block(const struct flash *f, const struct xf_tile *t, size_t block,
                        const struct xf_tile_scratch *scratch, float *state)
 {
-  const float *k[BLOCK_PANELS], *v[BLOCK_PANELS];
-  struct xf_keys keys = {.first = block * XF_BLOCK, .k = k, .v = v};
-  keys.n = xf_min(XF_BLOCK, t->sequence->kv_len - keys.first);
-  xf_kv_panels(&f->a->kv, t->head, t->sequence->pages, keys.first,
-               (keys.n + XF_LANES - 1) / XF_LANES, k, v);
+  const float *k[XF_BLOCK_PANELS], *v[XF_BLOCK_PANELS];
+  size_t first = block * XF_BLOCK, n = xf_min(XF_BLOCK, t->sequence->kv_len - first);
+  struct xf_keys keys = xf_tile_keys(f->context, t, first, n, scratch, k, v);
   for (size_t r0 = 0; r0 < t->rows; r0 += XF_ATTENTION_ROWS) {
-    size_t n = xf_min(XF_ATTENTION_ROWS, t->rows - r0);
+    size_t rows = xf_min(XF_ATTENTION_ROWS, t->rows - r0);
     struct xf_partials partials;
-    xf_tile_partial(f->context, t, r0, n, &keys, scratch, &partials);
-    for (size_t i = 0; i < n; i++)
+    xf_tile_partial(f->context, t, r0, rows, &keys, scratch, &partials);
+    for (size_t i = 0; i < rows; i++)
       keep_partial(f, t, r0 + i, block, partials.m[i], partials.l[i],
                    scratch->acc + i * xf_padded(f->a->kv.d_v), state);
   }
 }
 
-/* The tile of task `task`; *task becomes the rest that counts inside it. per_tile: tasks a tile. */
+/* The tile of task `task`; *task becomes the rest that counts inside it, where tasks are blocks. */
 static struct xf_tile find_tile(const struct flash *f, size_t *task, bool by_block)
 {
   const struct xf_attention *a = f->a;
   struct xf_tile t = {.a = a, .sequence = a->sequences, .group = a->q_heads / a->kv_heads};
-  size_t blocks, q_blocks;
   for (;; t.sequence++) {
-    blocks = by_block ? k_blocks_of(t.sequence) : 1;
-    q_blocks = q_blocks_of(a, t.sequence);
-    size_t tasks = a->kv_heads * q_blocks * blocks;
+    struct xf_attention_size size = {0};
+    xf_attention_size_add(&size, a, t.sequence->q_len, t.sequence->kv_len);
+    size_t tasks = by_block ? size.block_tasks : size.tasks;
     if (*task < tasks) break;
     *task -= tasks;
   }
-  size_t q_block = q_block_of(a, t.sequence), index = *task / blocks;
+  size_t q_block = q_block_of(a, t.sequence->q_len, t.sequence->kv_len);
+  size_t blocks = by_block ? ceil_div(t.sequence->kv_len, XF_BLOCK) : 1, index = *task / blocks;
   *task %= blocks;
   /* Late q-blocks see the most keys: they go first, so that threads end together. */
-  t.q0 = (q_blocks - 1 - index / a->kv_heads) * q_block;
+  size_t last = ceil_div(t.sequence->q_len, q_block) - 1;
+  t.q0 = (last - index / a->kv_heads) * q_block;
   t.head = index % a->kv_heads;
   t.rows = xf_min(q_block, t.sequence->q_len - t.q0) * t.group;
   return t;
 }
 
-static size_t count_tasks(const struct xf_attention *a, bool by_block)
+/* The keys that any row of the tile sees. */
+static struct xf_range tile_keys(const struct xf_tile *t)
 {
-  size_t tasks = 0;
-  for (size_t i = 0; i < a->n; i++) {
-    const struct xf_attention_sequence *s = &a->sequences[i];
-    tasks += a->kv_heads * q_blocks_of(a, s) * (by_block ? k_blocks_of(s) : 1);
+  struct xf_range all = {SIZE_MAX, 0};
+  for (size_t r = 0; r < t->rows; r += t->group) {
+    struct xf_range range = xf_tile_range(t, r);
+    if (range.begin == range.end) continue;
+    all.begin = xf_min(all.begin, range.begin);
+    all.end = range.end > all.end ? range.end : all.end;
   }
-  return tasks;
+  return all;
 }
 
-static void whole_task(void *arg, size_t slot, size_t task)
+static void whole_task(const struct flash *f, size_t worker, size_t task)
 {
-  const struct flash *f = arg;
   struct xf_tile t = find_tile(f, &task, false);
   float *state;
-  struct xf_tile_scratch scratch = scratch_of(f, slot, &state);
+  struct xf_tile_scratch scratch = scratch_of(f, worker, &state);
   memset(state, 0, 2 * t.rows * sizeof *state);
-  size_t keys = xf_tile_visible(&t, t.rows - 1);
-  for (size_t block = 0; block * XF_BLOCK < keys; block++)
+  struct xf_range keys = tile_keys(&t);
+  for (size_t block = keys.begin / XF_BLOCK; block * XF_BLOCK < keys.end; block++)
     tile_block(f, &t, block, &scratch, state);
   for (size_t r = 0; r < t.rows; r++)
     xf_tile_finish(f->context, &t, r, state[2 * r], state[2 * r + 1]);
 }
 
-static void split_task(void *arg, size_t slot, size_t task)
+static void split_task(const struct flash *f, size_t worker, size_t task)
 {
-  const struct flash *f = arg;
   struct xf_tile t = find_tile(f, &task, true);
   float *state;
-  struct xf_tile_scratch scratch = scratch_of(f, slot, &state);
+  struct xf_tile_scratch scratch = scratch_of(f, worker, &state);
   tile_block(f, &t, task, &scratch, state);
 }
 
-static void merge_task(void *arg, size_t slot, size_t task)
+static void merge_task(const struct flash *f, size_t task)
 {
-  (void)slot;
-  const struct flash *f = arg;
   struct xf_tile t = find_tile(f, &task, false);
   for (size_t r = 0; r < t.rows; r++) {
     float m = 0, l = 0;
-    for (size_t block = 0; block < k_blocks_of(t.sequence); block++) {
+    for (size_t block = 0; block < ceil_div(t.sequence->kv_len, XF_BLOCK); block++) {
       const float *record = record_of(f, &t, r, block);
       f->context->kernels->attention_merge(f->a->kv.d_v, &m, &l, xf_tile_out(&t, r), record[0],
                                            record[1], record + 2);
@@ -195,31 +194,86 @@ static void merge_task(void *arg, size_t slot, size_t task)
   }
 }
 
-static bool splits(const xf_context *context, const struct xf_attention *a)
+/* Phase 0: whole tiles, or their blocks where keys are split; phase 1: the merge of blocks. */
+static void phase_0_task(void *arg, size_t worker, size_t task)
 {
-  if (a->split != XF_KEYS_AUTO) return a->split == XF_KEYS_SPLIT;
-  size_t wanted = (size_t)context->threads * TASKS_A_THREAD, tasks = count_tasks(a, false);
-  return context->threads > 1 && tasks < wanted && count_tasks(a, true) > tasks;
+  const struct flash *f = arg;
+  (f->split ? split_task : whole_task)(f, worker, task);
 }
 
-size_t xf_attention_workspace(const xf_context *context, const struct xf_attention *a)
+static void phase_1_task(void *arg, size_t worker, size_t task)
 {
-  size_t floats = context->threads * slot_floats(a);
-  if (splits(context, a)) floats += records_before(a, a->sequences + a->n) * record_floats(a);
+  (void)worker;
+  merge_task(arg, task);
+}
+
+static size_t phase_tasks(const struct flash *f, int phase)
+{
+  if (phase == 0) return f->split ? f->size.block_tasks : f->size.tasks;
+  return f->split ? f->size.tasks : 0;
+}
+
+static bool splits(const struct xf_attention *a, const struct xf_attention_size *size,
+                   size_t workers)
+{
+  if (a->split != XF_KEYS_AUTO) return a->split == XF_KEYS_SPLIT;
+  return workers > 1 && size->tasks < workers * TASKS_A_WORKER && size->block_tasks > size->tasks;
+}
+
+size_t xf_attention_size_floats(const struct xf_attention_size *size, const struct xf_attention *a,
+                                size_t workers)
+{
+  size_t floats = workers * worker_floats(a, size);
+  if (splits(a, size, workers)) floats += size->records * record_floats(a);
   return floats;
+}
+
+size_t xf_attention_workspace_floats(const struct xf_attention *a, size_t workers)
+{
+  struct xf_attention_size size = size_of(a, a->n);
+  return xf_attention_size_floats(&size, a, workers);
+}
+
+static struct flash flash_of(const xf_context *context, const struct xf_attention *a,
+                             float *workspace, size_t workers)
+{
+  struct xf_attention_size size = size_of(a, a->n);
+  return (struct flash){.context = context,
+                        .a = a,
+                        .workers = workers,
+                        .size = size,
+                        .split = splits(a, &size, workers),
+                        .workspace = workspace,
+                        .worker_floats = worker_floats(a, &size)};
 }
 
 void xf_attention_flash(const xf_context *context, const struct xf_attention *a, float *workspace)
 {
-  struct flash f = {.context = context,
-                    .a = a,
-                    .split = splits(context, a),
-                    .workspace = workspace,
-                    .slot_floats = slot_floats(a)};
-  if (!f.split) {
-    xf_parallel(context, count_tasks(a, false), whole_task, &f);
-    return;
-  }
-  xf_parallel(context, count_tasks(a, true), split_task, &f);
-  xf_parallel(context, count_tasks(a, false), merge_task, &f);
+  struct flash f = flash_of(context, a, workspace, context->threads);
+  xf_parallel(context, phase_tasks(&f, 0), phase_0_task, &f);
+  xf_parallel(context, phase_tasks(&f, 1), phase_1_task, &f);
+}
+
+/* A host's worker takes every nth task. */
+struct share {
+  struct flash *f;
+  size_t ith, nth;
+  int phase;
+};
+
+static void share_task(void *arg, size_t slot, size_t item)
+{
+  (void)slot, (void)item;
+  const struct share *share = arg;
+  size_t tasks = phase_tasks(share->f, share->phase);
+  for (size_t task = share->ith; task < tasks; task += share->nth)
+    (share->phase == 0 ? phase_0_task : phase_1_task)(share->f, share->ith, task);
+}
+
+void xf_attention_flash_part(const xf_context *context, const struct xf_attention *a,
+                             float *workspace, int phase, size_t ith, size_t nth)
+{
+  struct flash f = flash_of(context, a, workspace, nth);
+  struct share share = {&f, ith, nth, phase};
+  xf_parallel(context, 1, share_task, &share);
 }

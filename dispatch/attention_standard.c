@@ -33,7 +33,7 @@ static size_t sequence_floats(const struct xf_attention *a,
          a->q_heads * sequence->q_len * panels * XF_LANES;
 }
 
-size_t xf_attention_standard_workspace(const xf_context *context, const struct xf_attention *a)
+size_t xf_attention_standard_floats(const xf_context *context, const struct xf_attention *a)
 {
   size_t most = 0;
   for (size_t i = 0; i < a->n; i++) {
@@ -52,12 +52,13 @@ static void standard_task(void *arg, size_t slot, size_t task)
   size_t tiles = (t.rows + XF_ATTENTION_ROWS - 1) / XF_ATTENTION_ROWS;
   t.head = task / tiles;
   size_t r0 = task % tiles * XF_ATTENTION_ROWS, n = xf_min(XF_ATTENTION_ROWS, t.rows - r0);
-  struct xf_tile_scratch scratch = {.lds = s->panels * XF_LANES};
+  struct xf_tile_scratch scratch = xf_tile_scratch_at(s->a, s->slots + slot * xf_tile_floats(s->a));
+  scratch.lds = s->panels * XF_LANES;
   scratch.s = s->scores + (t.head * t.rows + r0) * scratch.lds;
-  scratch.q = s->slots + slot * xf_tile_floats(s->a);
-  scratch.acc = scratch.q + XF_ATTENTION_ROWS * xf_padded(s->a->kv.d_k);
-  struct xf_keys keys = {
-      .n = s->sequence->kv_len, .k = s->k + t.head * s->panels, .v = s->v + t.head * s->panels};
+  struct xf_keys keys = {.n = s->sequence->kv_len,
+                         .k = s->k + t.head * s->panels,
+                         .v = s->v + t.head * s->panels,
+                         .v_stride = s->a->kv.v_stride};
   struct xf_partials partials;
   xf_tile_partial(s->context, &t, r0, n, &keys, &scratch, &partials);
   for (size_t i = 0; i < n; i++) {
@@ -76,9 +77,11 @@ void xf_attention_standard(const xf_context *context, const struct xf_attention 
     s.v = s.k + a->kv_heads * s.panels;
     s.scores = workspace + pointer_floats(2 * a->kv_heads * s.panels);
     s.slots = workspace + sequence_floats(a, s.sequence);
-    for (size_t head = 0; head < a->kv_heads; head++)
-      xf_kv_panels(&a->kv, head, s.sequence->pages, 0, s.panels, s.k + head * s.panels,
-                   s.v + head * s.panels);
+    for (size_t j = 0; j < a->kv_heads * s.panels; j++) {
+      size_t position = j % s.panels * XF_LANES;
+      xf_kv_panel(&a->kv, j / s.panels, s.sequence->pages[position / a->kv.page_len],
+                  position % a->kv.page_len, &s.k[j], &s.v[j]);
+    }
     size_t rows = s.sequence->q_len * (a->q_heads / a->kv_heads);
     size_t tiles = (rows + XF_ATTENTION_ROWS - 1) / XF_ATTENTION_ROWS;
     xf_parallel(context, a->kv_heads * tiles, standard_task, &s);

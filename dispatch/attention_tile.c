@@ -1,11 +1,37 @@
 #include "dispatch/attention_tile.h"
 
+#include <math.h>
 #include <string.h>
 
-size_t xf_tile_visible(const struct xf_tile *t, size_t r)
+/* log2 e */
+static const float to_base_2 = 0x1.715476p+0f;
+
+static bool has_bias(const struct xf_attention *a)
 {
-  if (!t->a->causal) return t->sequence->kv_len;
-  return xf_min(t->sequence->kv_len, t->sequence->first + t->q0 + r / t->group + 1);
+  return a->slopes || a->mask.type;
+}
+
+static bool packs_keys(const struct xf_attention *a)
+{
+  return a->view.page_len > 0;
+}
+
+size_t xf_tile_floats(const struct xf_attention *a)
+{
+  size_t d_k = xf_padded(a->kv.d_k), d_v = xf_padded(a->kv.d_v);
+  return XF_ATTENTION_ROWS * (d_v + d_k) + (has_bias(a) ? XF_ATTENTION_ROWS * XF_BLOCK : 0) +
+         (packs_keys(a) ? XF_BLOCK * (d_k + d_v) : 0);
+}
+
+struct xf_tile_scratch xf_tile_scratch_at(const struct xf_attention *a, float *base)
+{
+  size_t d_k = xf_padded(a->kv.d_k), d_v = xf_padded(a->kv.d_v);
+  struct xf_tile_scratch scratch = {.acc = base};
+  scratch.q = scratch.acc + XF_ATTENTION_ROWS * d_v;
+  scratch.bias = scratch.q + XF_ATTENTION_ROWS * d_k;
+  scratch.k = scratch.bias + (has_bias(a) ? XF_ATTENTION_ROWS * XF_BLOCK : 0);
+  scratch.v = scratch.k + XF_BLOCK * d_k;
+  return scratch;
 }
 
 static size_t token_of(const struct xf_tile *t, size_t r)
@@ -18,27 +44,77 @@ static size_t head_of(const struct xf_tile *t, size_t r)
   return t->head * t->group + r % t->group;
 }
 
-float *xf_tile_out(const struct xf_tile *t, size_t r)
+static ptrdiff_t position_of(const struct xf_tile *t, size_t r)
 {
-  return t->sequence->out + token_of(t, r) * t->a->out_stride + head_of(t, r) * t->a->kv.d_v;
+  return t->sequence->first + (ptrdiff_t)token_of(t, r);
 }
 
-/* Copies the queries, so that a kernel's rows are evenly spaced. */
+struct xf_range xf_tile_range(const struct xf_tile *t, size_t r)
+{
+  ptrdiff_t position = position_of(t, r), window = (ptrdiff_t)t->a->window;
+  ptrdiff_t begin = 0, end = (ptrdiff_t)t->sequence->kv_len;
+  if (t->a->causal && position + 1 < end) end = position + 1;
+  if (window && position + window < end) end = position + window;
+  if (window && position - window + 1 > begin) begin = position - window + 1;
+  if (end <= begin) return (struct xf_range){0, 0};
+  return (struct xf_range){(size_t)begin, (size_t)end};
+}
+
+float *xf_tile_out(const struct xf_tile *t, size_t r)
+{
+  return t->sequence->out + (ptrdiff_t)token_of(t, r) * t->a->out_stride +
+         (ptrdiff_t)head_of(t, r) * t->a->out_head_stride;
+}
+
+/* Copies the queries, so that a kernel's rows are evenly spaced; a negative scale turns their sign.
+ */
 static void gather_queries(const struct xf_tile *t, size_t r0, size_t n, float *q)
 {
   size_t d = t->a->kv.d_k;
-  for (size_t r = r0; r < r0 + n; r++, q += d)
-    memcpy(q, t->sequence->q + token_of(t, r) * t->a->q_stride + head_of(t, r) * d, d * sizeof *q);
+  for (size_t r = r0; r < r0 + n; r++, q += d) {
+    memcpy(q,
+           t->sequence->q + (ptrdiff_t)token_of(t, r) * t->a->q_stride +
+               (ptrdiff_t)head_of(t, r) * t->a->q_head_stride,
+           d * sizeof *q);
+    for (size_t i = 0; i < d && t->a->scale < 0; i++) q[i] = -q[i];
+  }
+}
+
+/* The bias of row r for the keys: the mask's, plus ALiBi's slope · distance (≤ 0 for the past). */
+static void row_bias(const struct xf_tile *t, size_t r, const struct xf_keys *keys, float *bias)
+{
+  const struct xf_mask *mask = &t->a->mask;
+  const char *from = NULL;
+  if (t->sequence->mask)
+    from = t->sequence->mask + (ptrdiff_t)head_of(t, r) * mask->head +
+           (ptrdiff_t)token_of(t, r) * mask->query +
+           (ptrdiff_t)(t->sequence->kv_begin + keys->first) * mask->key;
+  for (size_t i = 0; i < keys->n; i++) {
+    bias[i] = 0;
+    if (!from) continue;
+    const char *element = from + (ptrdiff_t)i * mask->key;
+    if (mask->type == XF_BOOL)
+      bias[i] = *element ? 0 : -INFINITY;
+    else
+      memcpy(&bias[i], element, sizeof *bias);
+  }
+  if (!t->a->slopes) return;
+  float slope = t->a->slopes[head_of(t, r)];
+  for (size_t i = 0; i < keys->n; i++)
+    bias[i] += slope * (float)((ptrdiff_t)(keys->first + i) - position_of(t, r));
 }
 
 void xf_tile_partial(const xf_context *context, const struct xf_tile *t, size_t r0, size_t n,
                      const struct xf_keys *keys, const struct xf_tile_scratch *scratch,
                      struct xf_partials *out)
 {
-  size_t visible[XF_ATTENTION_ROWS], most = 0;
+  size_t first[XF_ATTENTION_ROWS], visible[XF_ATTENTION_ROWS], most = 0;
   for (size_t i = 0; i < n; i++) {
-    size_t all = xf_tile_visible(t, r0 + i);
-    visible[i] = all > keys->first ? xf_min(all - keys->first, keys->n) : 0;
+    struct xf_range range = xf_tile_range(t, r0 + i);
+    size_t end = keys->first + keys->n;
+    visible[i] = range.end > keys->first ? xf_min(range.end, end) - keys->first : 0;
+    first[i] = range.begin > keys->first ? xf_min(range.begin - keys->first, visible[i]) : 0;
+    if (first[i] == visible[i]) first[i] = visible[i] = 0;
     most = visible[i] > most ? visible[i] : most;
   }
   if (most == 0) {
@@ -46,27 +122,42 @@ void xf_tile_partial(const xf_context *context, const struct xf_tile *t, size_t 
     return;
   }
   gather_queries(t, r0, n, scratch->q);
-  struct xf_attention_args args = {
-      .rows = n,
-      .d_k = t->a->kv.d_k,
-      .d_v = t->a->kv.d_v,
-      .q = scratch->q,
-      .visible = visible,
-      .k = keys->k,
-      .v = keys->v,
-      .v_stride = t->a->kv.v_stride,
-      .c = t->a->scale * 0x1.715476p+0f, /* log2 e */
-      .s = scratch->s,
-      .lds = scratch->lds,
-      .m = out->m,
-      .l = out->l,
-      .acc = scratch->acc,
-  };
+  float scale = fabsf(t->a->scale);
+  bool adjusted = has_bias(t->a) || t->a->soft_cap != 0;
+  struct xf_attention_args args = {.rows = n,
+                                   .d_k = t->a->kv.d_k,
+                                   .d_v = t->a->kv.d_v,
+                                   .q = scratch->q,
+                                   .first = first,
+                                   .visible = visible,
+                                   .k = keys->k,
+                                   .v = keys->v,
+                                   .v_stride = keys->v_stride,
+                                   .c = adjusted ? to_base_2 : scale * to_base_2,
+                                   .scale = scale,
+                                   .soft_cap = t->a->soft_cap,
+                                   .bias = has_bias(t->a) ? scratch->bias : NULL,
+                                   .ldb = XF_BLOCK,
+                                   .s = scratch->s,
+                                   .lds = scratch->lds,
+                                   .m = out->m,
+                                   .l = out->l,
+                                   .acc = scratch->acc};
+  for (size_t i = 0; i < n && args.bias; i++)
+    row_bias(t, r0 + i, keys, scratch->bias + i * XF_BLOCK);
   context->kernels->attention_block(&args);
 }
 
 void xf_tile_finish(const xf_context *context, const struct xf_tile *t, size_t r, float m, float l)
 {
-  float lse = context->kernels->attention_finish(t->a->kv.d_v, m, l, xf_tile_out(t, r));
-  if (t->sequence->lse) t->sequence->lse[token_of(t, r) * t->a->q_heads + head_of(t, r)] = lse;
+  static const float nothing[XF_HEAD_DIM_MAX];
+  size_t d_v = t->a->kv.d_v;
+  float *out = xf_tile_out(t, r);
+  if (t->a->sinks) /* a last block of one key, whose value is zero */
+    context->kernels->attention_merge(d_v, &m, &l, out, t->a->sinks[head_of(t, r)] * to_base_2, 1,
+                                      nothing);
+  float lse = context->kernels->attention_finish(d_v, m, l, out);
+  if (t->sequence->lse)
+    t->sequence->lse[(ptrdiff_t)token_of(t, r) * t->a->lse_stride +
+                     (ptrdiff_t)head_of(t, r) * t->a->lse_head_stride] = lse;
 }

@@ -5,6 +5,8 @@
 #include "dispatch/attention.h"
 #include "dispatch/memory.h"
 
+enum { XF_BLOCK_PANELS = XF_BLOCK / XF_LANES };
+
 /* Query rows of one KV head: row r is query q0 + r / group of head head·group + r % group, where
  * group = q_heads / kv_heads. */
 struct xf_tile {
@@ -17,18 +19,27 @@ struct xf_tile {
 struct xf_keys {
   size_t first, n;
   const float *const *k, *const *v;
+  size_t v_stride;
 };
 
-/* One thread's memory for XF_ATTENTION_ROWS rows. */
+/* One worker's memory for XF_ATTENTION_ROWS rows. */
 struct xf_tile_scratch {
-  float *s;   /* [rows][lds] scores */
-  size_t lds; /* ≥ keys rounded up to 16 */
-  float *q;   /* [rows][d_k] */
-  float *acc; /* [rows][d_v rounded up to 16] */
+  float *s;    /* [rows][lds] scores */
+  size_t lds;  /* ≥ keys rounded up to 16 */
+  float *q;    /* [rows][d_k] */
+  float *acc;  /* [rows][d_v rounded up to 16] */
+  float *bias; /* [rows][XF_BLOCK], where scores get a bias */
+  float *k;    /* [XF_BLOCK/16][d_k][16] and */
+  float *v;    /* [XF_BLOCK][d_v rounded up to 16], where a host's tensors are packed */
 };
 
 struct xf_partials {
   float m[XF_ATTENTION_ROWS], l[XF_ATTENTION_ROWS];
+};
+
+/* Positions [begin, end) that a row sees. */
+struct xf_range {
+  size_t begin, end;
 };
 
 static inline size_t xf_padded(size_t d)
@@ -36,22 +47,25 @@ static inline size_t xf_padded(size_t d)
   return xf_round_up(d, XF_LANES);
 }
 
-/* Floats for q and acc of a scratch. */
-static inline size_t xf_tile_floats(const struct xf_attention *a)
-{
-  return XF_ATTENTION_ROWS * (xf_padded(a->kv.d_v) + xf_padded(a->kv.d_k));
-}
+/* Floats of a scratch without its scores, and its division. */
+size_t xf_tile_floats(const struct xf_attention *a);
+struct xf_tile_scratch xf_tile_scratch_at(const struct xf_attention *a, float *base);
 
-/* Keys that row r of the tile sees, of all of its sequence. */
-size_t xf_tile_visible(const struct xf_tile *t, size_t r);
+struct xf_range xf_tile_range(const struct xf_tile *t, size_t r);
 float *xf_tile_out(const struct xf_tile *t, size_t r);
+
+/* The panels of keys [first, first + n) of the tile's head, n ≤ XF_BLOCK: those of packed pages, or
+ * a host's keys packed into the scratch. k, v: [XF_BLOCK_PANELS]. */
+struct xf_keys xf_tile_keys(const xf_context *context, const struct xf_tile *t, size_t first,
+                            size_t n, const struct xf_tile_scratch *scratch, const float **k,
+                            const float **v);
 
 /* Attention of rows r0 … r0 + n − 1 over the keys alone: m and l, and acc in the scratch. */
 void xf_tile_partial(const xf_context *context, const struct xf_tile *t, size_t r0, size_t n,
                      const struct xf_keys *keys, const struct xf_tile_scratch *scratch,
                      struct xf_partials *out);
 
-/* out = out / l and the log-sum-exp of row r. */
+/* Takes the sink into account; out = out / l and the log-sum-exp of row r. */
 void xf_tile_finish(const xf_context *context, const struct xf_tile *t, size_t r, float m, float l);
 
 #endif

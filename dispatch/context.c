@@ -9,6 +9,7 @@
 #endif
 
 #include "dispatch/error.h"
+#include "dispatch/handover.h"
 #include "dispatch/isa.h"
 #include "dispatch/memory.h"
 #include "dispatch/numerics_check.h"
@@ -145,6 +146,7 @@ struct loop {
 static void run_slot(void *arg, size_t slot)
 {
   struct loop *loop = arg;
+  xf_handover_take(loop);
   fp_state old = fp_enter();
   for (;;) {
     size_t item = atomic_fetch_add_explicit(&loop->next, 1, memory_order_relaxed);
@@ -152,14 +154,17 @@ static void run_slot(void *arg, size_t slot)
     loop->work(loop->arg, slot, item);
   }
   fp_leave(old);
+  xf_handover_give(loop);
 }
 
 void xf_parallel(const xf_context *context, size_t items, xf_work work, void *arg)
 {
   struct loop loop = {.work = work, .arg = arg, .items = items};
   size_t slots = xf_min(context->threads, items);
+  xf_handover_give(&loop);
   if (slots > 1)
     context->parallel_for(context->pool, slots, run_slot, &loop);
   else if (slots == 1)
     run_slot(&loop, 0);
+  xf_handover_take(&loop);
 }

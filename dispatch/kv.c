@@ -2,46 +2,48 @@
 
 #include "dispatch/attention.h"
 
-static float *k_panel(const struct xf_kv_layout *kv, size_t head, float *const *pages,
-                      size_t position)
+static float *k_panel(const struct xf_kv_layout *kv, size_t head, float *page, size_t slot)
 {
-  size_t panel = position % kv->page_len / XF_LANES;
-  return pages[position / kv->page_len] + kv->k_offset + head * kv->head_stride +
-         panel * kv->d_k * XF_LANES;
+  return page + kv->k_offset + head * kv->head_stride + slot / XF_LANES * kv->d_k * XF_LANES;
 }
 
-static float *v_row(const struct xf_kv_layout *kv, size_t head, float *const *pages,
-                    size_t position)
+static float *v_row(const struct xf_kv_layout *kv, size_t head, float *page, size_t slot)
 {
-  return pages[position / kv->page_len] + kv->v_offset + head * kv->head_stride +
-         position % kv->page_len * kv->v_stride;
+  return page + kv->v_offset + head * kv->head_stride + slot * kv->v_stride;
+}
+
+void xf_kv_write_head(const struct xf_kv_layout *kv, size_t head, float *page, size_t slot,
+                      const float *k, const float *v)
+{
+  float *panel = k_panel(kv, head, page, slot) + slot % XF_LANES;
+  for (size_t i = 0; i < kv->d_k; i++) panel[i * XF_LANES] = k[i];
+  memcpy(v_row(kv, head, page, slot), v, kv->d_v * sizeof *v);
 }
 
 void xf_kv_write(const struct xf_kv_layout *kv, size_t kv_heads, float *const *pages,
                  size_t position, const float *k, const float *v)
 {
-  for (size_t head = 0; head < kv_heads; head++) {
-    float *panel = k_panel(kv, head, pages, position) + position % XF_LANES;
-    for (size_t i = 0; i < kv->d_k; i++) panel[i * XF_LANES] = k[head * kv->d_k + i];
-    memcpy(v_row(kv, head, pages, position), v + head * kv->d_v, kv->d_v * sizeof *v);
-  }
+  float *page = pages[position / kv->page_len];
+  for (size_t head = 0; head < kv_heads; head++)
+    xf_kv_write_head(kv, head, page, position % kv->page_len, k + head * kv->d_k,
+                     v + head * kv->d_v);
 }
 
 void xf_kv_read(const struct xf_kv_layout *kv, size_t kv_heads, float *const *pages,
                 size_t position, float *k, float *v)
 {
+  float *page = pages[position / kv->page_len];
+  size_t slot = position % kv->page_len;
   for (size_t head = 0; head < kv_heads; head++) {
-    const float *panel = k_panel(kv, head, pages, position) + position % XF_LANES;
+    const float *panel = k_panel(kv, head, page, slot) + slot % XF_LANES;
     for (size_t i = 0; i < kv->d_k; i++) k[head * kv->d_k + i] = panel[i * XF_LANES];
-    memcpy(v + head * kv->d_v, v_row(kv, head, pages, position), kv->d_v * sizeof *v);
+    memcpy(v + head * kv->d_v, v_row(kv, head, page, slot), kv->d_v * sizeof *v);
   }
 }
 
-void xf_kv_panels(const struct xf_kv_layout *kv, size_t head, float *const *pages, size_t position,
-                  size_t panels, const float **k, const float **v)
+void xf_kv_panel(const struct xf_kv_layout *kv, size_t head, float *page, size_t slot,
+                 const float **k, const float **v)
 {
-  for (size_t i = 0; i < panels; i++) {
-    k[i] = k_panel(kv, head, pages, position + i * XF_LANES);
-    v[i] = v_row(kv, head, pages, position + i * XF_LANES);
-  }
+  *k = k_panel(kv, head, page, slot);
+  *v = v_row(kv, head, page, slot);
 }

@@ -22,6 +22,16 @@ static const struct xf_matrix *part_of(const struct pack *pack, size_t *row)
   return part;
 }
 
+/* Where the file has that row. */
+static const char *row_of(const struct xf_matrix *part, size_t row)
+{
+  if (part->paired) {
+    size_t half = part->paired / 2, in_group = row % part->paired;
+    row += 2 * (in_group % half) + in_group / half - in_group;
+  }
+  return (const char *)part->data + row * part->k * xf_type_size(part->type);
+}
+
 /* Copies row[k0 … k0 + n), in the part's type, to lane `lane` of a panel. */
 static void place_16(const char *row, size_t k, uint16_t *panel, size_t lane)
 {
@@ -57,7 +67,7 @@ static void pack_panel(void *arg, size_t slot, size_t panel)
   for (size_t lane = 0; lane < XF_LANES && panel * XF_LANES + lane < out->n; lane++) {
     size_t row = panel * XF_LANES + lane;
     const struct xf_matrix *part = part_of(pack, &row);
-    const char *from = (const char *)part->data + row * part->k * xf_type_size(part->type);
+    const char *from = row_of(part, row);
     if (part->type != out->type)
       place_widened(pack, part, from, (float *)to, lane);
     else if (size == 2)

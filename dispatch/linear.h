@@ -9,6 +9,9 @@ struct xf_matrix {
   const void *data;
   xf_type type;
   size_t n, k;
+  /* 0: row r is the file's row r. Else an even divisor of n: in every group of so many rows, rows i
+   * and i + paired/2 are the file's rows 2i and 2i + 1. */
+  size_t paired;
 };
 
 struct xf_linear {

@@ -27,6 +27,10 @@ static const uint32_t lse_bits[N] = {
     0xc15dce9e, 0xbfb17218, 0x00000000, 0x3ee735da, 0x3f928683, 0x3fef9737, 0x406af558, 0x40935d8e,
     0x409a8819, 0x40dd106d, 0x40f3f8e1, 0x41102c93, 0x4129241d, 0x41317208, 0x413834f7, 0x413c8931};
 
+static const uint32_t tanh_bits[N] = {
+    0x3e0a9555, 0x3e0a9555, 0x3e0a9555, 0x3e0af5dc, 0x3e2fe4b1, 0x3e6d4e98, 0x3eb96f31, 0x3ebc6678,
+    0x3ed54b99, 0x3f2c5a64, 0x3f49b2b1, 0x3f7dc9e0, 0x3f7ffd7e, 0x3f800000, 0x3f800000, 0x3f800000};
+
 static xf_status compare(const char *function, const float *got, const uint32_t *expected,
                          const char *isa, xf_error *error)
 {
@@ -44,8 +48,34 @@ static xf_status compare(const char *function, const float *got, const uint32_t 
 
 struct results {
   const struct xf_kernels *kernels;
-  float cos[N], sin[N], silu[N], lse[N];
+  float cos[N], sin[N], silu[N], lse[N], tanh[N];
 };
+
+/* What the softmax of sixteen keys makes of tanh: scores are the gates, capped to 1. */
+static void evaluate_tanh(const struct xf_kernels *kernels, float *p)
+{
+  static const float zeros[N * XF_LANES];
+  const float *k = gates, *v = zeros;
+  float q = 1, m, l, acc[XF_LANES];
+  const size_t visible = N;
+  struct xf_attention_args a = {.rows = 1,
+                                .d_k = 1,
+                                .d_v = 1,
+                                .q = &q,
+                                .visible = &visible,
+                                .k = &k,
+                                .v = &v,
+                                .v_stride = XF_LANES,
+                                .c = 0x1.715476p+0f,
+                                .scale = 1,
+                                .soft_cap = 1,
+                                .s = p,
+                                .lds = N,
+                                .m = &m,
+                                .l = &l,
+                                .acc = acc};
+  kernels->attention_block(&a);
+}
 
 static void evaluate(void *arg, size_t slot, size_t item)
 {
@@ -54,6 +84,7 @@ static void evaluate(void *arg, size_t slot, size_t item)
   const float ones[N] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
   r->kernels->rope_angles(N, 1.0f, angles, r->cos, r->sin);
   r->kernels->silu_mul(N, gates, ones, r->silu);
+  evaluate_tanh(r->kernels, r->tanh);
   for (int i = 0; i < N; i++) {
     float value = 1.0f;
     r->lse[i] = r->kernels->attention_finish(1, 0.0f, angles[i], &value);
@@ -70,5 +101,6 @@ xf_status xf_numerics_check(const xf_context *context, xf_error *error)
   if (!status) status = compare("sinf", r.sin, sin_bits, isa, error);
   if (!status) status = compare("expf", r.silu, silu_bits, isa, error);
   if (!status) status = compare("logf", r.lse, lse_bits, isa, error);
+  if (!status) status = compare("tanhf", r.tanh, tanh_bits, isa, error);
   return status;
 }

@@ -5,12 +5,15 @@
 #ifndef XF_KERNELS_H
 #define XF_KERNELS_H
 
+#include <stdbool.h>
+
 #include "exactflash/tensor.h"
 
 enum {
   XF_LANES = 16,          /* virtual lanes of every vector, and columns of a weight panel */
   XF_BLOCK = 512,         /* k of one FMA chain in a linear layer; keys of one attention block */
   XF_ATTENTION_ROWS = 24, /* most query rows of one attention_block call */
+  XF_HEAD_DIM_MAX = 256,  /* most columns of q, k or v */
   XF_WIDEN_PANELS = 4     /* panels that a linear kernel may widen at once */
 };
 
@@ -34,15 +37,22 @@ struct xf_attention_args {
   size_t rows;           /* 1 … XF_ATTENTION_ROWS query rows */
   size_t d_k, d_v;       /* head_dim of q and k, of v and out */
   const float *q;        /* [rows][d_k] */
-  const size_t *visible; /* [rows]: the row sees keys 0 … visible−1 of the block; may be 0 */
+  const size_t *first;   /* [rows] ≤ visible, or NULL: zeros; the row sees keys */
+  const size_t *visible; /* [rows]: first … visible−1 of the block; may be none */
   const float *const *k; /* [ceil(max visible / 16)] panels [d_k][16] */
   const float *const *v; /* [ceil(max visible / 16)] panels [16][v_stride] */
   size_t v_stride;       /* ≥ d_v rounded up to 16; columns past d_v hold zeros */
-  float c;               /* scale · log2 e, finite and > 0 */
-  float *s;              /* [rows][lds] scratch for scores; lds ≥ max visible rounded up to 16 */
+  float c;               /* scale · log2 e, finite and > 0; log2 e where they are adjusted */
+  /* Adjusted scores t take the place of s: first, with soft_cap, s = soft_cap · tanh(s · (scale /
+   * soft_cap)); then, with bias, t = fma(s, scale, bias), where scale counts as 1 after a soft_cap.
+   */
+  float scale, soft_cap; /* soft_cap 0: none */
+  const float *bias;     /* [rows][ldb]; −inf masks a key; NULL: none */
+  size_t ldb;
+  float *s; /* [rows][lds] scratch for scores; lds ≥ max visible rounded up to 16 */
   size_t lds;
-  float *m,
-      *l; /* out [rows]: block maximum · c (0 where there is none); Σ p (0: nothing visible) */
+  float *m;   /* out [rows]: block maximum · c, 0 where there is none */
+  float *l;   /* out [rows]: Σ p, 0 where nothing is visible */
   float *acc; /* out [rows][d_v rounded up to 16]: Σ p·v; untouched where visible is 0 */
 };
 

@@ -1,6 +1,7 @@
-/* Source: Sennrich et al. 2016 with the scores of Kudo & Richardson 2018: of all neighbours whose
- * concatenation is a piece, those of the highest score (of equal ones the leftmost) are merged,
- * until there are none. A heap of the possible merges makes that O(n log n). */
+/* Source: Sennrich et al. 2016: of all neighbours that a merge is known for, those of the first
+ * merge (and there the leftmost) are merged, until there are none; with the scores of Kudo &
+ * Richardson 2018 every two whose concatenation is a piece are known, the highest score first. A
+ * heap of the possible merges makes that O(n log n). */
 #include "model/bpe.h"
 
 #include <string.h>
@@ -16,7 +17,7 @@ struct symbol {
 };
 
 struct merge {
-  float score;
+  uint32_t rank;               /* the lowest first */
   uint32_t left, right, bytes; /* bytes of both: tells a merge whose symbols have changed since */
   int32_t id;
 };
@@ -34,7 +35,7 @@ struct word {
 /* Whether a is merged before b. */
 static bool before(const struct merge *a, const struct merge *b)
 {
-  return a->score > b->score || (a->score == b->score && a->left < b->left);
+  return a->rank < b->rank || (a->rank == b->rank && a->left < b->left);
 }
 
 static void heap_push(struct word *word, struct merge merge)
@@ -65,16 +66,32 @@ static struct merge heap_pop(struct word *word)
   return top;
 }
 
-/* Puts the merge of two neighbours into the heap, if it is a piece. */
+/* A rank that falls where the score rises: IEEE 754 numbers of one sign order as their bits do. */
+static uint32_t rank_of_score(float score)
+{
+  float positive_zero = score + 0.0f; /* −0 ranks as 0 */
+  uint32_t bits;
+  memcpy(&bits, &positive_zero, sizeof bits);
+  return bits >> 31 ? bits : ~bits & 0x7FFFFFFFu;
+}
+
+/* Puts the merge of two neighbours into the heap, if there is one. */
 static void consider(struct word *word, uint32_t left, uint32_t right)
 {
   if (left == NONE || right == NONE) return;
+  const struct xf_tokenizer *tokenizer = word->tokenizer;
   const struct symbol *a = &word->symbols[left], *b = &word->symbols[right];
   uint32_t bytes = a->bytes + b->bytes;
-  int32_t id = xf_vocabulary_find(word->tokenizer, word->text + a->start, bytes);
-  if (id < 0) return;
-  float score = word->tokenizer->model.pieces[id].score;
-  heap_push(word, (struct merge){score, left, right, bytes, id});
+  if (tokenizer->by_score) {
+    int32_t id = xf_vocabulary_find(tokenizer, word->text + a->start, bytes);
+    if (id < 0) return;
+    uint32_t rank = rank_of_score(tokenizer->pieces[id].score);
+    heap_push(word, (struct merge){rank, left, right, bytes, id});
+  } else if (a->id >= 0 && b->id >= 0) {
+    int32_t rank = xf_merges_find(tokenizer, a->id, b->id);
+    if (rank < 0) return;
+    heap_push(word, (struct merge){(uint32_t)rank, left, right, bytes, tokenizer->merges[rank].id});
+  }
 }
 
 static void apply(struct word *word, const struct merge *merge)
@@ -112,8 +129,11 @@ static bool finish_word(struct word *word, struct xf_ids *out)
       xf_ids_push(out, symbol->id);
       continue;
     }
-    for (uint32_t b = 0; b < symbol->bytes; b++)
-      xf_ids_push(out, word->tokenizer->byte_ids[(unsigned char)word->text[symbol->start + b]]);
+    for (uint32_t b = 0; b < symbol->bytes; b++) {
+      unsigned char byte = (unsigned char)word->text[symbol->start + b];
+      xf_ids_push(out, word->tokenizer->byte_ids[byte]);
+      if (word->tokenizer->byte_ids[byte] < 0) out->lacking = byte;
+    }
   }
   word->n = 0;
   return true;
@@ -154,14 +174,15 @@ static bool is_space_mark(const char *text, size_t bytes)
   return bytes == XF_SPACE_MARK_BYTES && memcmp(text, XF_SPACE_MARK, XF_SPACE_MARK_BYTES) == 0;
 }
 
-static bool encode(struct word *word, size_t bytes, struct xf_ids *out)
+static bool encode_marked(struct word *word, size_t bytes, struct xf_ids *out)
 {
   const struct xf_tokenizer *tokenizer = word->tokenizer;
+  unsigned found = tokenizer->rules.user_defined_apart ? 0 : XF_USER_DEFINED;
   bool after_space = true;
   for (size_t i = 0; i < bytes;) {
     const char *at = word->text + i;
     int32_t id;
-    size_t matched = xf_vocabulary_match(tokenizer, at, bytes - i, XF_USER_DEFINED, &id);
+    size_t matched = xf_vocabulary_match(tokenizer, at, bytes - i, found, &id);
     if (matched > 0) { /* a piece of its own, never merged */
       if (!finish_word(word, out)) return false;
       xf_ids_push(out, id);
@@ -178,11 +199,42 @@ static bool encode(struct word *word, size_t bytes, struct xf_ids *out)
   return finish_word(word, out);
 }
 
+/* One of the words that the text is split into. */
+static bool encode_word(struct word *word, size_t begin, size_t bytes, struct xf_ids *out)
+{
+  const struct xf_tokenizer *tokenizer = word->tokenizer;
+  if (tokenizer->rules.ignore_merges) {
+    int32_t id = xf_vocabulary_find(tokenizer, word->text + begin, bytes);
+    if (id >= 0) {
+      xf_ids_push(out, id);
+      return true;
+    }
+  }
+  for (size_t i = 0; i < bytes; i++)
+    if (!add_symbol(word, (uint32_t)(begin + i), 1)) return false;
+  return finish_word(word, out);
+}
+
+static bool encode_words(struct word *word, size_t bytes, struct xf_ids *out)
+{
+  struct xf_words words;
+  if (xf_words_begin(word->tokenizer->splitter, word->text, bytes, &words) != XF_OK) return false;
+  size_t begin, length;
+  bool done;
+  do {
+    done = xf_words_next(&words, &begin, &length) == XF_OK;
+    if (done && length > 0) done = encode_word(word, begin, length, out);
+  } while (done && length > 0);
+  xf_words_end(&words);
+  return done;
+}
+
 bool xf_bpe_encode(const struct xf_tokenizer *tokenizer, const char *text, size_t bytes,
                    struct xf_ids *out)
 {
   struct word word = {.tokenizer = tokenizer, .text = text};
-  bool done = encode(&word, bytes, out);
+  bool done = tokenizer->rules.byte_level ? encode_words(&word, bytes, out)
+                                          : encode_marked(&word, bytes, out);
   xf_free(word.symbols);
   xf_free(word.heap);
   return done;

@@ -8,14 +8,19 @@
 
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
+#include "model/gguf.h"
 #include "model/json.h"
+#include "model/safetensors.h"
 
 static const char *const SINGLE = "model.safetensors";
 static const char *const INDEX = "model.safetensors.index.json";
 
 struct xf_checkpoint {
-  char *folder;
-  struct xf_safetensors *files; /* [n_files]; their lists of tensors have been moved to this one: */
+  char *place; /* the folder or GGUF file, for messages */
+  const struct xf_naming *naming;
+  /* The files; their lists of tensors have been moved to this one's. */
+  struct xf_gguf gguf;          /* empty where the checkpoint is a folder */
+  struct xf_safetensors *files; /* [n_files] */
   size_t n_files;
   struct xf_tensor *tensors; /* [n], by name */
   size_t n;
@@ -29,8 +34,8 @@ static xf_status out_of_memory(xf_error *error, const char *folder)
 static xf_status open_single(struct xf_checkpoint *checkpoint, xf_error *error)
 {
   struct xf_safetensors *file = checkpoint->files = xf_alloc_zeroed(1, sizeof *file);
-  if (!file) return out_of_memory(error, checkpoint->folder);
-  xf_status status = xf_safetensors_open(checkpoint->folder, SINGLE, file, error);
+  if (!file) return out_of_memory(error, checkpoint->place);
+  xf_status status = xf_safetensors_open(checkpoint->place, SINGLE, file, error);
   if (status != XF_OK) return status;
   checkpoint->n_files = 1;
   checkpoint->tensors = file->tensors;
@@ -51,7 +56,7 @@ static xf_status need_shard(struct xf_checkpoint *checkpoint, const char *index,
     return xf_fail(error, XF_E_FORMAT,
                    "%s: weight_map may name only files of its own folder, not \"%s\"", index, name);
   *out = &checkpoint->files[checkpoint->n_files];
-  xf_status status = xf_safetensors_open(checkpoint->folder, name, *out, error);
+  xf_status status = xf_safetensors_open(checkpoint->place, name, *out, error);
   checkpoint->n_files += status == XF_OK;
   return status;
 }
@@ -83,7 +88,7 @@ static xf_status open_mapped(struct xf_checkpoint *checkpoint, const char *index
   size_t n = (size_t)cJSON_GetArraySize(map);
   checkpoint->files = xf_alloc_zeroed(n, sizeof *checkpoint->files);
   checkpoint->tensors = xf_alloc_zeroed(n, sizeof *checkpoint->tensors);
-  if (!checkpoint->files || !checkpoint->tensors) return out_of_memory(error, checkpoint->folder);
+  if (!checkpoint->files || !checkpoint->tensors) return out_of_memory(error, checkpoint->place);
   const cJSON *line;
   cJSON_ArrayForEach(line, map)
   {
@@ -109,11 +114,13 @@ static xf_status open_index(struct xf_checkpoint *checkpoint, const char *path, 
   return status;
 }
 
-static xf_status open_files(struct xf_checkpoint *checkpoint, const char *folder, xf_error *error)
+static xf_status open_folder(struct xf_checkpoint *checkpoint, const char *folder, xf_error *error)
 {
+  checkpoint->naming = &xf_naming_hugging_face;
+  checkpoint->place = xf_path_join(folder, "");
   char *single = xf_path_join(folder, SINGLE), *index = xf_path_join(folder, INDEX);
   xf_status status;
-  if (!checkpoint->folder || !single || !index)
+  if (!checkpoint->place || !single || !index)
     status = out_of_memory(error, folder);
   else if (access(single, F_OK) == 0)
     status = open_single(checkpoint, error);
@@ -128,13 +135,27 @@ static xf_status open_files(struct xf_checkpoint *checkpoint, const char *folder
   return status;
 }
 
-xf_status xf_checkpoint_open(const char *folder, struct xf_checkpoint **out, xf_error *error)
+static xf_status open_gguf(struct xf_checkpoint *checkpoint, const char *path, xf_error *error)
+{
+  struct xf_gguf *gguf = &checkpoint->gguf;
+  checkpoint->naming = &xf_naming_gguf;
+  xf_status status = xf_gguf_open(path, gguf, error);
+  if (status != XF_OK) return status;
+  checkpoint->place = gguf->path;
+  checkpoint->tensors = gguf->tensors;
+  checkpoint->n = gguf->n_tensors;
+  gguf->path = NULL;
+  gguf->tensors = NULL;
+  return XF_OK;
+}
+
+xf_status xf_checkpoint_open(const char *path, struct xf_checkpoint **out, xf_error *error)
 {
   *out = NULL;
   struct xf_checkpoint *checkpoint = xf_alloc_zeroed(1, sizeof *checkpoint);
-  if (!checkpoint) return out_of_memory(error, folder);
-  checkpoint->folder = xf_path_join(folder, "");
-  xf_status status = open_files(checkpoint, folder, error);
+  if (!checkpoint) return out_of_memory(error, path);
+  xf_status status = xf_gguf_is_path(path) ? open_gguf(checkpoint, path, error)
+                                           : open_folder(checkpoint, path, error);
   if (status == XF_OK)
     *out = checkpoint;
   else
@@ -146,10 +167,16 @@ void xf_checkpoint_close(struct xf_checkpoint *checkpoint)
 {
   if (!checkpoint) return;
   for (size_t i = 0; i < checkpoint->n_files; i++) xf_safetensors_close(&checkpoint->files[i]);
+  xf_gguf_close(&checkpoint->gguf);
   xf_free(checkpoint->files);
   xf_free(checkpoint->tensors);
-  xf_free(checkpoint->folder);
+  xf_free(checkpoint->place);
   xf_free(checkpoint);
+}
+
+const struct xf_naming *xf_checkpoint_naming(const struct xf_checkpoint *checkpoint)
+{
+  return checkpoint->naming;
 }
 
 const struct xf_tensor *xf_checkpoint_find(const struct xf_checkpoint *checkpoint, const char *name)
@@ -173,15 +200,15 @@ xf_status xf_checkpoint_get(const struct xf_checkpoint *checkpoint, const char *
 {
   const struct xf_tensor *tensor = xf_checkpoint_find(checkpoint, name);
   if (!tensor)
-    return xf_fail(error, XF_E_FORMAT, "%s: the checkpoint has no tensor %s", checkpoint->folder,
+    return xf_fail(error, XF_E_FORMAT, "%s: the checkpoint has no tensor %s", checkpoint->place,
                    name);
   const struct xf_tensor expected = {.rank = k ? 2 : 1, .shape = {n, k}};
   if (tensor->rank != expected.rank || tensor->shape[0] != n || tensor->shape[1] != k) {
     char found[128], wanted[128];
     format_shape(tensor, found);
     format_shape(&expected, wanted);
-    return xf_fail(error, XF_E_SHAPE, "%s: tensor %s has the shape %s, but config.json needs %s",
-                   tensor->path, name, found, wanted);
+    return xf_fail(error, XF_E_SHAPE, "%s: tensor %s has the shape %s, but %s needs %s",
+                   tensor->path, name, found, checkpoint->naming->config, wanted);
   }
   if (!tensor->type)
     return xf_fail(error, XF_E_UNSUPPORTED,

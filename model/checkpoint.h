@@ -1,15 +1,19 @@
-/* The tensors of a checkpoint folder: model.safetensors, or its shards with
- * model.safetensors.index.json. */
+/* The tensors of a checkpoint: a folder's model.safetensors, or its shards with
+ * model.safetensors.index.json, or a GGUF file. */
 #ifndef XF_MODEL_CHECKPOINT_H
 #define XF_MODEL_CHECKPOINT_H
 
-#include "model/safetensors.h"
+#include "exactflash/status.h"
+#include "model/naming.h"
+#include "model/tensor.h"
 
 struct xf_checkpoint;
 
-xf_status xf_checkpoint_open(const char *folder, struct xf_checkpoint **out, xf_error *error);
+xf_status xf_checkpoint_open(const char *path, struct xf_checkpoint **out, xf_error *error);
 void xf_checkpoint_close(struct xf_checkpoint *checkpoint); /* NULL is allowed */
 
+/* How the tensors of a Llama are named here. */
+const struct xf_naming *xf_checkpoint_naming(const struct xf_checkpoint *checkpoint);
 /* NULL where there is none of that name. */
 const struct xf_tensor *xf_checkpoint_find(const struct xf_checkpoint *checkpoint,
                                            const char *name);

@@ -9,17 +9,6 @@
 #include "model/file.h"
 #include "model/json.h"
 
-/* Limits of what is read: far above any model, low enough that products of sizes fit. */
-enum {
-  MAX_WIDTH = 1 << 20,     /* hidden_size */
-  MAX_FF = 1 << 22,        /* intermediate_size */
-  MAX_VOCAB = 1 << 24,     /* vocab_size */
-  MAX_POSITIONS = 1 << 24, /* every position is a float */
-  MAX_LAYERS = 4096,
-  MAX_HEADS = 4096,
-  MAX_EOS = 8
-};
-
 /* One object of the file: the top, or what `in` names ("rope_scaling."). */
 struct object {
   const char *path, *in;
@@ -161,22 +150,23 @@ static xf_status check_variant(const struct object *top)
   return status == XF_OK ? check_whole_rotation(top) : status;
 }
 
-static xf_status check_head_dim(const struct object *top, const struct xf_config *config)
+xf_status xf_config_check_head_dim(const char *path, const char *field, size_t head_dim,
+                                   xf_error *error)
 {
-  if (config->head_dim < 8 || config->head_dim > 256 || config->head_dim % 2 != 0)
-    return xf_fail(top->error, XF_E_UNSUPPORTED,
-                   "%s: head_dim: only even sizes from 8 to 256 are supported, not %zu", top->path,
-                   config->head_dim);
+  if (head_dim < 8 || head_dim > 256 || head_dim % 2 != 0)
+    return xf_fail(error, XF_E_UNSUPPORTED,
+                   "%s: %s: only even sizes from 8 to 256 are supported, not %zu", path, field,
+                   head_dim);
   return XF_OK;
 }
 
 /* heads, kv_heads and head_dim. */
 static xf_status read_heads(const struct object *top, struct xf_config *config)
 {
-  xf_status status = require_integer(top, "num_attention_heads", MAX_HEADS, &config->heads);
+  xf_status status = require_integer(top, "num_attention_heads", XF_MAX_HEADS, &config->heads);
   if (status != XF_OK) return status;
   config->kv_heads = config->heads;
-  status = read_integer(top, "num_key_value_heads", 1, MAX_HEADS, &config->kv_heads);
+  status = read_integer(top, "num_key_value_heads", 1, XF_MAX_HEADS, &config->kv_heads);
   if (status != XF_OK) return status;
   if (config->heads % config->kv_heads != 0)
     return xf_fail(top->error, XF_E_FORMAT,
@@ -189,22 +179,24 @@ static xf_status read_heads(const struct object *top, struct xf_config *config)
         "is missing",
         top->path, config->hidden, config->heads);
   config->head_dim = config->hidden / config->heads;
-  status = read_integer(top, "head_dim", 1, MAX_WIDTH, &config->head_dim);
-  return status == XF_OK ? check_head_dim(top, config) : status;
+  status = read_integer(top, "head_dim", 1, XF_MAX_WIDTH, &config->head_dim);
+  if (status != XF_OK) return status;
+  return xf_config_check_head_dim(top->path, "head_dim", config->head_dim, top->error);
 }
 
 static xf_status read_sizes(const struct object *top, struct xf_config *config)
 {
   double eps = 1e-6; /* as in transformers */
   config->max_positions = 2048;
-  xf_status status = require_integer(top, "hidden_size", MAX_WIDTH, &config->hidden);
+  xf_status status = require_integer(top, "hidden_size", XF_MAX_WIDTH, &config->hidden);
   if (status == XF_OK)
-    status = require_integer(top, "intermediate_size", MAX_FF, &config->intermediate);
+    status = require_integer(top, "intermediate_size", XF_MAX_FF, &config->intermediate);
   if (status == XF_OK)
-    status = require_integer(top, "num_hidden_layers", MAX_LAYERS, &config->layers);
-  if (status == XF_OK) status = require_integer(top, "vocab_size", MAX_VOCAB, &config->vocab);
+    status = require_integer(top, "num_hidden_layers", XF_MAX_LAYERS, &config->layers);
+  if (status == XF_OK) status = require_integer(top, "vocab_size", XF_MAX_VOCAB, &config->vocab);
   if (status == XF_OK)
-    status = read_integer(top, "max_position_embeddings", 1, MAX_POSITIONS, &config->max_positions);
+    status =
+        read_integer(top, "max_position_embeddings", 1, XF_MAX_POSITIONS, &config->max_positions);
   if (status == XF_OK) status = read_number(top, "rms_norm_eps", 0, 1, &eps);
   if (status == XF_OK) status = read_bool(top, "tie_word_embeddings", &config->tied);
   if (status == XF_OK) status = read_heads(top, config);
@@ -230,9 +222,9 @@ static xf_status read_eos_list(const struct object *top, const cJSON *list,
   const cJSON *item;
   cJSON_ArrayForEach(item, list)
   {
-    if (config->n_eos == MAX_EOS)
+    if (config->n_eos == XF_MAX_EOS)
       return xf_fail(top->error, XF_E_UNSUPPORTED, "%s: eos_token_id: at most %d ids are supported",
-                     top->path, MAX_EOS);
+                     top->path, XF_MAX_EOS);
     xf_status status =
         read_id(top, "eos_token_id", item, config->vocab, &config->eos[config->n_eos]);
     if (status != XF_OK) return status;
@@ -264,7 +256,7 @@ static xf_status read_llama3(const struct object *scaling, struct xf_rope_config
   if (status == XF_OK)
     status = require_number(scaling, "high_freq_factor", 1e-6, 1e6, &rope->high_freq_factor);
   if (status == XF_OK)
-    status = require_number(scaling, "original_max_position_embeddings", 1, MAX_POSITIONS,
+    status = require_number(scaling, "original_max_position_embeddings", 1, XF_MAX_POSITIONS,
                             &rope->original_max_positions);
   if (status == XF_OK && rope->high_freq_factor <= rope->low_freq_factor)
     status = xf_fail(scaling->error, XF_E_FORMAT,
@@ -369,7 +361,8 @@ void xf_rope_inv_freq(const struct xf_config *config, float *inv_freq)
   for (size_t i = 0; i < config->head_dim / 2; i++) {
     float exponent = (float)(2 * i) / (float)config->head_dim;
     float inverse = 1.0f / (float)pow((double)(float)rope->theta, (double)exponent);
-    if (rope->type == XF_ROPE_LINEAR) inverse /= (float)rope->factor;
+    if (rope->type == XF_ROPE_LINEAR || rope->type == XF_ROPE_FACTORS)
+      inverse /= (float)rope->factor;
     inv_freq[i] = rope->type == XF_ROPE_LLAMA3 ? scale_llama3(rope, inverse) : inverse;
   }
 }

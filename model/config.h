@@ -1,4 +1,4 @@
-/* config.json of a Llama-architecture checkpoint. */
+/* The sizes and settings of a Llama-architecture checkpoint: config.json, or GGUF's metadata. */
 #ifndef XF_MODEL_CONFIG_H
 #define XF_MODEL_CONFIG_H
 
@@ -6,7 +6,19 @@
 
 #include "exactflash/status.h"
 
-enum xf_rope_type { XF_ROPE_NONE, XF_ROPE_LINEAR, XF_ROPE_LLAMA3 };
+/* Limits of what is read: far above any model, low enough that products of sizes fit. */
+enum {
+  XF_MAX_WIDTH = 1 << 20, /* hidden */
+  XF_MAX_FF = 1 << 22,    /* intermediate */
+  XF_MAX_VOCAB = 1 << 24,
+  XF_MAX_POSITIONS = 1 << 24, /* every position is a float */
+  XF_MAX_LAYERS = 4096,
+  XF_MAX_HEADS = 4096,
+  XF_MAX_EOS = 8
+};
+
+/* FACTORS: the checkpoint has a tensor of divisors; `factor` counts too. */
+enum xf_rope_type { XF_ROPE_NONE, XF_ROPE_LINEAR, XF_ROPE_LLAMA3, XF_ROPE_FACTORS };
 
 struct xf_rope_config {
   enum xf_rope_type type;
@@ -19,8 +31,8 @@ struct xf_config {
   float rms_eps;
   bool tied;
   struct xf_rope_config rope;
-  int32_t bos;    /* −1: none */
-  int32_t eos[8]; /* the first n_eos */
+  int32_t bos;             /* −1: none */
+  int32_t eos[XF_MAX_EOS]; /* the first n_eos */
   size_t n_eos;
 };
 
@@ -30,8 +42,18 @@ struct xf_config {
  * that products of them cannot overflow. */
 xf_status xf_config_read(const char *folder, struct xf_config *out, xf_error *error);
 
+struct xf_gguf;
+
+/* The same from a GGUF file's metadata, whose general.architecture must be llama; the vocabulary is
+ * as large as the tensor token_embd.weight says. */
+xf_status xf_config_read_gguf(const struct xf_gguf *gguf, struct xf_config *out, xf_error *error);
+
+/* What both need: a size that the kernels can do. */
+xf_status xf_config_check_head_dim(const char *path, const char *field, size_t head_dim,
+                                   xf_error *error);
+
 /* inv_freq[head_dim/2] as transformers computes it in float: the power in double and rounded, every
- * other operation in float. */
+ * other operation in float. Without a checkpoint's factors. */
 void xf_rope_inv_freq(const struct xf_config *config, float *inv_freq);
 
 #endif

@@ -11,7 +11,7 @@
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
 
-static xf_status fail_system(xf_error *error, const char *path, const char *what, int code)
+xf_status xf_file_fail(xf_error *error, const char *path, const char *what, int code)
 {
   char reason[128];
   return xf_fail(error, XF_E_FILE, "%s: cannot %s: %s", path, what,
@@ -21,11 +21,11 @@ static xf_status fail_system(xf_error *error, const char *path, const char *what
 static xf_status map(const char *path, int descriptor, struct xf_file *out, xf_error *error)
 {
   struct stat status;
-  if (fstat(descriptor, &status) != 0) return fail_system(error, path, "stat", errno);
+  if (fstat(descriptor, &status) != 0) return xf_file_fail(error, path, "stat", errno);
   if (!S_ISREG(status.st_mode)) return xf_fail(error, XF_E_FILE, "%s: is not a regular file", path);
   if (status.st_size == 0) return XF_OK;
   void *data = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, descriptor, 0);
-  if (data == MAP_FAILED) return fail_system(error, path, "map", errno);
+  if (data == MAP_FAILED) return xf_file_fail(error, path, "map", errno);
   out->data = data;
   out->bytes = (size_t)status.st_size;
   return XF_OK;
@@ -36,7 +36,7 @@ xf_status xf_file_map(const char *path, struct xf_file *out, xf_error *error)
   *out = (struct xf_file){0};
   /* O_NONBLOCK: opening a pipe must fail, not wait for its writer. */
   int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (descriptor < 0) return fail_system(error, path, "open", errno);
+  if (descriptor < 0) return xf_file_fail(error, path, "open", errno);
   xf_status status = map(path, descriptor, out, error);
   close(descriptor);
   return status;

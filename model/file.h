@@ -12,6 +12,9 @@ struct xf_file {
 xf_status xf_file_map(const char *path, struct xf_file *out, xf_error *error);
 void xf_file_unmap(struct xf_file *file);
 
+/* "PATH: cannot WHAT: …", with the text of an errno. */
+xf_status xf_file_fail(xf_error *error, const char *path, const char *what, int code);
+
 /* FOLDER/NAME, from xf_alloc; NULL when out of memory. */
 char *xf_path_join(const char *folder, const char *name);
 

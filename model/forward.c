@@ -108,8 +108,10 @@ static struct xf_attention attention_call(const struct pass *p)
   return (struct xf_attention){.kv = xf_cache_layout(p->model, p->layer),
                                .q_heads = c->heads,
                                .kv_heads = c->kv_heads,
-                               .q_stride = (c->heads + 2 * c->kv_heads) * c->head_dim,
-                               .out_stride = c->heads * c->head_dim,
+                               .q_stride = (ptrdiff_t)((c->heads + 2 * c->kv_heads) * c->head_dim),
+                               .q_head_stride = (ptrdiff_t)c->head_dim,
+                               .out_stride = (ptrdiff_t)(c->heads * c->head_dim),
+                               .out_head_stride = (ptrdiff_t)c->head_dim,
                                .scale = p->model->scale,
                                .causal = true,
                                .q_block = p->model->options.q_block,
@@ -184,7 +186,7 @@ static void add_rows(struct pass *p, const struct xf_sequence *s, size_t from, s
   size_t first = s->cache->length + from, row = p->rows;
   p->w->sequences[p->n_sequences++] = (struct xf_attention_sequence){
       .pages = s->cache->pages,
-      .first = first,
+      .first = (ptrdiff_t)first,
       .q_len = n,
       .kv_len = first + n,
       .q = p->w->qkv + row * (c->heads + 2 * c->kv_heads) * c->head_dim,
@@ -218,8 +220,8 @@ static bool grow_buffers(struct pass *p)
   p->layer = 0;
   struct xf_attention call = attention_call(p);
   size_t floats = p->model->options.attention == XF_ATTENTION_STANDARD
-                      ? xf_attention_standard_workspace(p->model->context, &call)
-                      : xf_attention_workspace(p->model->context, &call);
+                      ? xf_attention_standard_floats(p->model->context, &call)
+                      : xf_attention_workspace_floats(&call, p->model->context->threads);
   size_t wanted = 0;
   for (size_t r = 0; r < p->rows; r++) wanted += p->w->rows[r].logits != NULL;
   return xf_buffer_grow(&p->w->scores, floats) &&
@@ -250,9 +252,8 @@ static xf_status check(const xf_model *model, const struct xf_sequence *s, size_
   return XF_OK;
 }
 
-/* Everything that can fail without computing: arguments, room in the caches. */
-static xf_status prepare(const xf_model *model, const struct xf_sequence *sequences, size_t n,
-                         xf_error *error)
+static xf_status check_all(const xf_model *model, const struct xf_sequence *sequences, size_t n,
+                           xf_error *error)
 {
   if (!model || (n > 0 && !sequences))
     return xf_fail(error, XF_E_ARGUMENT, "xf_forward: model or sequences is NULL");
@@ -263,20 +264,20 @@ static xf_status prepare(const xf_model *model, const struct xf_sequence *sequen
       if (sequences[j].cache == sequences[i].cache)
         return xf_fail(error, XF_E_ARGUMENT, "sequences %zu and %zu share a cache", j, i);
   }
+  return XF_OK;
+}
+
+/* Pages for the new tokens, then pass after pass. */
+static xf_status run(const xf_model *model, const xf_sequence *sequences, size_t n, xf_error *error)
+{
   for (size_t i = 0; i < n; i++) {
     xf_cache *cache = sequences[i].cache;
     xf_status status = xf_cache_reserve(cache, cache->length + sequences[i].n_tokens, error);
     if (status) return status;
   }
-  return XF_OK;
-}
-
-xf_status xf_forward(const xf_model *model, const xf_sequence *sequences, size_t n, xf_error *error)
-{
-  xf_status status = prepare(model, sequences, n, error);
-  if (status || n == 0) return status;
   struct pass p = {.model = model, .w = xf_workspace_take(model)};
   if (!p.w) return xf_fail(error, XF_E_MEMORY, "out of memory for the activations");
+  xf_status status = XF_OK;
   for (struct progress done = {0, 0}; done.sequence < n;) {
     next_rows(&p, sequences, n, &done);
     if (!grow_buffers(&p)) {
@@ -287,7 +288,20 @@ xf_status xf_forward(const xf_model *model, const xf_sequence *sequences, size_t
     head(&p);
   }
   xf_workspace_give_back(model, p.w);
-  if (status) return status;
-  for (size_t i = 0; i < n; i++) sequences[i].cache->length += sequences[i].n_tokens;
-  return XF_OK;
+  return status;
+}
+
+xf_status xf_forward(const xf_model *model, const xf_sequence *sequences, size_t n, xf_error *error)
+{
+  xf_status status = check_all(model, sequences, n, error);
+  if (status || n == 0) return status;
+  status = run(model, sequences, n, error);
+  for (size_t i = 0; i < n; i++) {
+    xf_cache *cache = sequences[i].cache;
+    if (status)
+      xf_cache_truncate(cache, cache->length); /* gives back the pages it took */
+    else
+      cache->length += sequences[i].n_tokens;
+  }
+  return status;
 }

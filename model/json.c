@@ -8,9 +8,18 @@
 #include "model/file.h"
 #include "model/utf8.h"
 
-/* cJSON needs up to 64 bytes for two bytes of text: a limit keeps hostile files affordable. The
- * largest index of a published Llama checkpoint has about 200 KB. */
-enum { MAX_BYTES = 16 << 20 };
+/* cJSON needs some 80 bytes for each value, which may have two bytes of text: limits keep hostile
+ * files affordable. The largest tokenizer.json of a published Llama has 17 MB and a million values.
+ */
+enum { MAX_BYTES = 64 << 20, MAX_VALUES = 4 << 20 };
+
+/* At least as many as there are: strings may hold commas and brackets too. */
+static size_t count_values(const char *text, size_t bytes)
+{
+  size_t n = 1;
+  for (size_t i = 0; i < bytes; i++) n += text[i] == ',' || text[i] == '[' || text[i] == '{';
+  return n;
+}
 
 static bool is_hex(char c)
 {
@@ -103,6 +112,9 @@ xf_status xf_json_parse(const char *path, const char *text, size_t bytes, cJSON 
   if (bytes > MAX_BYTES)
     return xf_fail(error, XF_E_UNSUPPORTED, "%s: %zu bytes of JSON, at most %d are supported", path,
                    bytes, MAX_BYTES);
+  if (count_values(text, bytes) > MAX_VALUES)
+    return xf_fail(error, XF_E_UNSUPPORTED, "%s: more than %d values of JSON are not supported",
+                   path, MAX_VALUES);
   const char *fault = find_fault(text, bytes);
   if (fault) return xf_fail(error, XF_E_FORMAT, "%s: the JSON text %s", path, fault);
   size_t used = 0;

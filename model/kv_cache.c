@@ -133,7 +133,10 @@ xf_status xf_cache_import(xf_cache *cache, size_t length, const float *const *k,
   if (!cache || !k || !v)
     return xf_fail(error, XF_E_ARGUMENT, "xf_cache_import: cache, k or v is NULL");
   xf_status status = xf_cache_reserve(cache, length, error);
-  if (status) return status;
+  if (status) {
+    xf_cache_truncate(cache, cache->length); /* gives back the pages it took */
+    return status;
+  }
   const struct xf_config *c = &cache->model->config;
   size_t row = c->kv_heads * c->head_dim;
   for (size_t layer = 0; layer < c->layers; layer++) {
@@ -142,5 +145,5 @@ xf_status xf_cache_import(xf_cache *cache, size_t length, const float *const *k,
       xf_kv_write(&layout, c->kv_heads, cache->pages, i, k[layer] + i * row, v[layer] + i * row);
   }
   cache->length = length;
-  return XF_OK;
+  return xf_cache_truncate(cache, length); /* gives back what a longer past had */
 }

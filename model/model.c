@@ -5,6 +5,7 @@
 
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
+#include "model/gguf.h"
 #include "model/workspace.h"
 
 enum { DEFAULT_CHUNK = 512, CHUNK_MAX = 1 << 16, Q_BLOCK_MAX = 1 << 16 };
@@ -35,12 +36,22 @@ static xf_status read_options(const xf_model_options *given, xf_model_options *o
   return XF_OK;
 }
 
+static xf_status read_config(const char *path, struct xf_config *config, xf_error *error)
+{
+  if (!xf_gguf_is_path(path)) return xf_config_read(path, config, error);
+  struct xf_gguf gguf;
+  xf_status status = xf_gguf_open(path, &gguf, error);
+  if (status == XF_OK) status = xf_config_read_gguf(&gguf, config, error);
+  xf_gguf_close(&gguf);
+  return status;
+}
+
 static xf_status model_load(xf_model *model, const char *path, xf_error *error)
 {
   model->idle = xf_alloc_zeroed(1, sizeof *model->idle);
   if (!model->idle) return xf_fail(error, XF_E_MEMORY, "%s: out of memory", path);
   pthread_mutex_init(&model->idle->lock, NULL);
-  xf_status status = xf_config_read(path, &model->config, error);
+  xf_status status = read_config(path, &model->config, error);
   if (status) return status;
   model->scale = (float)(1.0 / sqrt((double)model->config.head_dim));
   return xf_weights_load(model->context, &model->config, path, model->options.progress,
@@ -83,8 +94,10 @@ void xf_model_close(xf_model *model)
 void xf_model_get_info(const xf_model *model, xf_model_info *info)
 {
   const struct xf_config *c = &model->config;
-  static const char *const scalings[] = {
-      [XF_ROPE_NONE] = "none", [XF_ROPE_LINEAR] = "linear", [XF_ROPE_LLAMA3] = "llama3"};
+  static const char *const scalings[] = {[XF_ROPE_NONE] = "none",
+                                         [XF_ROPE_LINEAR] = "linear",
+                                         [XF_ROPE_LLAMA3] = "llama3",
+                                         [XF_ROPE_FACTORS] = "factors"};
   *info = (xf_model_info){
       .hidden_size = (uint32_t)c->hidden,
       .intermediate_size = (uint32_t)c->intermediate,

@@ -42,15 +42,10 @@ int xf_message_next(struct xf_message *message, struct xf_field *field)
   if (!read_varint(message, &key) || key >> 3 == 0 || key > UINT32_MAX) return -1;
   *field = (struct xf_field){.number = (uint32_t)(key >> 3), .wire = (enum xf_wire)(key & 7)};
   switch (key & 7) {
-  case XF_WIRE_VARINT:
-    return read_varint(message, &field->value) ? 1 : -1;
-  case XF_WIRE_FIXED64:
-    return read_fixed(message, 8, &field->value) ? 1 : -1;
-  case XF_WIRE_BYTES:
-    return read_bytes(message, &field->bytes) ? 1 : -1;
-  case XF_WIRE_FIXED32:
-    return read_fixed(message, 4, &field->value) ? 1 : -1;
-  default:
-    return -1; /* groups, which proto2 gave up, and what was never defined */
+  case XF_WIRE_VARINT: return read_varint(message, &field->value) ? 1 : -1;
+  case XF_WIRE_FIXED64: return read_fixed(message, 8, &field->value) ? 1 : -1;
+  case XF_WIRE_BYTES: return read_bytes(message, &field->bytes) ? 1 : -1;
+  case XF_WIRE_FIXED32: return read_fixed(message, 4, &field->value) ? 1 : -1;
+  default: return -1; /* groups, which proto2 gave up, and what was never defined */
   }
 }

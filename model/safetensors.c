@@ -101,18 +101,11 @@ static xf_status check_metadata(const char *path, const cJSON *json, xf_error *e
                  path);
 }
 
-static int compare_data(const void *a, const void *b)
-{
-  const struct xf_tensor *x = a, *y = b;
-  if (x->data != y->data) return (const char *)x->data < (const char *)y->data ? -1 : 1;
-  return x->bytes == y->bytes ? 0 : x->bytes < y->bytes ? -1 : 1;
-}
-
 /* The format wants every byte in exactly one tensor: no holes, no overlap. Sorts the tensors. */
 static xf_status check_cover(struct xf_safetensors *file, const unsigned char *data,
                              size_t data_bytes, xf_error *error)
 {
-  qsort(file->tensors, file->n, sizeof *file->tensors, compare_data);
+  qsort(file->tensors, file->n, sizeof *file->tensors, xf_tensor_compare_data);
   const unsigned char *end = data;
   for (size_t i = 0; i < file->n; i++) {
     const struct xf_tensor *tensor = &file->tensors[i];
@@ -195,16 +188,4 @@ void xf_safetensors_close(struct xf_safetensors *file)
   xf_free(file->tensors);
   xf_free(file->path);
   *file = (struct xf_safetensors){0};
-}
-
-int xf_tensor_compare(const void *a, const void *b)
-{
-  const struct xf_tensor *x = a, *y = b;
-  return strcmp(x->name, y->name);
-}
-
-struct xf_tensor *xf_tensor_find(struct xf_tensor *tensors, size_t n, const char *name)
-{
-  const struct xf_tensor key = {.name = name};
-  return bsearch(&key, tensors, n, sizeof key, xf_tensor_compare);
 }

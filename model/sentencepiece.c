@@ -11,7 +11,8 @@
 struct parser {
   const char *path;
   xf_error *error;
-  struct xf_sentencepiece *out;
+  struct xf_token_list *out;
+  struct xf_piece bos, eos; /* their spelling only */
   bool has_trainer, has_normalizer;
   bool byte_fallback, whitespace_as_suffix, escape_whitespaces;
   const char *charsmap; /* the field that holds a normalization */
@@ -83,14 +84,10 @@ static xf_status visit_trainer(struct parser *parser, const struct xf_field *fie
   case 24:
     return read_bool(parser, field, "trainer_spec.treat_whitespace_as_suffix",
                      &parser->whitespace_as_suffix);
-  case 35:
-    return read_bool(parser, field, "trainer_spec.byte_fallback", &parser->byte_fallback);
-  case 46:
-    return read_name(parser, field, "trainer_spec.bos_piece", &parser->out->bos);
-  case 47:
-    return read_name(parser, field, "trainer_spec.eos_piece", &parser->out->eos);
-  default:
-    return XF_OK;
+  case 35: return read_bool(parser, field, "trainer_spec.byte_fallback", &parser->byte_fallback);
+  case 46: return read_name(parser, field, "trainer_spec.bos_piece", &parser->bos);
+  case 47: return read_name(parser, field, "trainer_spec.eos_piece", &parser->eos);
+  default: return XF_OK;
   }
 }
 
@@ -102,15 +99,14 @@ static xf_status visit_normalizer(struct parser *parser, const struct xf_field *
     return expect(parser, field, XF_WIRE_BYTES, "normalizer_spec.precompiled_charsmap");
   case 3:
     return read_bool(parser, field, "normalizer_spec.add_dummy_prefix",
-                     &parser->out->add_dummy_prefix);
+                     &parser->out->rules.dummy_prefix);
   case 4:
     return read_bool(parser, field, "normalizer_spec.remove_extra_whitespaces",
-                     &parser->out->remove_extra_whitespaces);
+                     &parser->out->rules.remove_extra_whitespaces);
   case 5:
     return read_bool(parser, field, "normalizer_spec.escape_whitespaces",
                      &parser->escape_whitespaces);
-  default:
-    return XF_OK;
+  default: return XF_OK;
   }
 }
 
@@ -125,8 +121,7 @@ static xf_status visit_piece(struct parser *parser, const struct xf_field *field
 {
   struct xf_piece *piece = &parser->out->pieces[parser->out->n];
   switch (field->number) {
-  case 1:
-    return read_spelling(parser, field, "pieces.piece", piece);
+  case 1: return read_spelling(parser, field, "pieces.piece", piece);
   case 2: {
     uint32_t bits = (uint32_t)field->value;
     memcpy(&piece->score, &bits, sizeof bits);
@@ -135,8 +130,7 @@ static xf_status visit_piece(struct parser *parser, const struct xf_field *field
   case 3:
     parser->piece_type = field->value;
     return expect(parser, field, XF_WIRE_VARINT, "pieces.type");
-  default:
-    return XF_OK;
+  default: return XF_OK;
   }
 }
 
@@ -157,9 +151,7 @@ static xf_status check_piece(struct parser *parser, struct xf_piece *piece)
   case XF_PIECE_UNKNOWN:
   case XF_PIECE_CONTROL:
   case XF_PIECE_USER_DEFINED:
-  case XF_PIECE_BYTE:
-    piece->type = (enum xf_piece_type)parser->piece_type;
-    return XF_OK;
+  case XF_PIECE_BYTE: piece->type = (enum xf_piece_type)parser->piece_type; return XF_OK;
   default:
     return xf_fail(parser->error, XF_E_UNSUPPORTED,
                    "%s: piece %zu: pieces.type is %llu; supported are NORMAL (1), UNKNOWN (2), "
@@ -200,8 +192,7 @@ static xf_status visit_model(struct parser *parser, const struct xf_field *field
     status = expect(parser, field, XF_WIRE_BYTES, "denormalizer_spec");
     return status ? status
                   : each_field(parser, field->bytes, "denormalizer_spec", visit_denormalizer);
-  default:
-    return XF_OK;
+  default: return XF_OK;
   }
 }
 
@@ -237,18 +228,25 @@ static xf_status check_model(const struct parser *parser)
                  parser->path, field, value);
 }
 
+static int32_t find_control(const struct xf_token_list *list, const struct xf_piece *name)
+{
+  return xf_token_list_find(list, name->spelling, name->bytes, 1u << XF_PIECE_CONTROL);
+}
+
 xf_status xf_sentencepiece_parse(const char *path, const unsigned char *data, size_t bytes,
-                                 struct xf_sentencepiece *out, xf_error *error)
+                                 struct xf_token_list *out, xf_error *error)
 {
   /* Where a field is absent, its default of sentencepiece_model.proto holds. */
-  *out = (struct xf_sentencepiece){
-      .add_dummy_prefix = true,
-      .remove_extra_whitespaces = true,
-      .bos = {.spelling = "<s>", .bytes = 3},
-      .eos = {.spelling = "</s>", .bytes = 4},
-  };
-  struct parser parser = {
-      .path = path, .error = error, .out = out, .escape_whitespaces = true, .model_type = 1};
+  *out = (struct xf_token_list){.by_score = true};
+  struct xf_token_rules *rules = &out->rules;
+  rules->dummy_prefix = rules->remove_extra_whitespaces = true;
+  struct parser parser = {.path = path,
+                          .error = error,
+                          .out = out,
+                          .bos = {.spelling = "<s>", .bytes = 3},
+                          .eos = {.spelling = "</s>", .bytes = 4},
+                          .escape_whitespaces = true,
+                          .model_type = 1};
   struct xf_message message = {data, bytes};
   xf_status status = each_field(&parser, message, "the file", count_piece);
   if (status != XF_OK) return status;
@@ -258,13 +256,10 @@ xf_status xf_sentencepiece_parse(const char *path, const unsigned char *data, si
   out->n = 0;
   status = each_field(&parser, message, "the file", visit_model);
   if (status == XF_OK) status = check_model(&parser);
-  if (status != XF_OK) xf_sentencepiece_free(out);
-  return status;
-}
-
-void xf_sentencepiece_free(struct xf_sentencepiece *model)
-{
-  xf_free(model->pieces);
-  model->pieces = NULL;
-  model->n = 0;
+  if (status != XF_OK) return status;
+  rules->drops_space = rules->dummy_prefix || rules->remove_extra_whitespaces;
+  rules->bos = find_control(out, &parser.bos);
+  rules->eos = find_control(out, &parser.eos);
+  rules->adds_bos = rules->bos >= 0;
+  return XF_OK;
 }

@@ -1,51 +1,21 @@
 #include "exactflash/tokenizer.h"
 
-#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
 #include "model/bpe.h"
-#include "model/file.h"
-#include "model/vocabulary.h"
-
-/* The file's bytes are copied, so that nothing that happens to the file later can harm. */
-static xf_status read_file(const char *path, struct xf_tokenizer *tokenizer, size_t *bytes,
-                           xf_error *error)
-{
-  struct xf_file file;
-  xf_status status = xf_file_map(path, &file, error);
-  if (status != XF_OK) return status;
-  *bytes = file.bytes;
-  if (file.bytes > XF_TEXT_LIMIT)
-    status = xf_fail(error, XF_E_UNSUPPORTED, "%s: larger than 1 GiB: no tokenizer.model", path);
-  else if (!(tokenizer->file = xf_alloc(file.bytes, 1)))
-    status = xf_fail(error, XF_E_MEMORY, "%s: out of memory for %zu bytes", path, file.bytes);
-  else if (file.bytes > 0)
-    memcpy(tokenizer->file, file.data, file.bytes);
-  xf_file_unmap(&file);
-  return status;
-}
+#include "model/nfc.h"
+#include "model/tokenizer_file.h"
 
 xf_status xf_tokenizer_open(const char *path, xf_tokenizer **out, xf_error *error)
 {
   if (out) *out = NULL;
   if (!path || !out)
     return xf_fail(error, XF_E_ARGUMENT, "xf_tokenizer_open: path and out must not be NULL");
-  char inside[4096];
-  struct stat info;
-  if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) {
-    int length = snprintf(inside, sizeof inside, "%s/tokenizer.model", path);
-    if (length < 0 || (size_t)length >= sizeof inside)
-      return xf_fail(error, XF_E_FILE, "%s: the path is too long", path);
-    path = inside;
-  }
   struct xf_tokenizer *tokenizer = xf_alloc_zeroed(1, sizeof *tokenizer);
   if (!tokenizer) return xf_fail(error, XF_E_MEMORY, "%s: out of memory", path);
-  size_t bytes;
-  xf_status status = read_file(path, tokenizer, &bytes, error);
-  if (status == XF_OK) status = xf_vocabulary_build(path, bytes, tokenizer, error);
+  xf_status status = xf_tokenizer_file_read(path, tokenizer, error);
   if (status == XF_OK)
     *out = tokenizer;
   else
@@ -57,23 +27,27 @@ void xf_tokenizer_close(xf_tokenizer *tokenizer)
 {
   if (!tokenizer) return;
   xf_vocabulary_free(tokenizer);
-  xf_free(tokenizer->file);
   xf_free(tokenizer);
 }
 
 size_t xf_tokenizer_vocab_size(const xf_tokenizer *tokenizer)
 {
-  return tokenizer->model.n;
+  return tokenizer->n;
 }
 
 int32_t xf_tokenizer_bos(const xf_tokenizer *tokenizer)
 {
-  return tokenizer->bos;
+  return tokenizer->rules.bos;
 }
 
 int32_t xf_tokenizer_eos(const xf_tokenizer *tokenizer)
 {
-  return tokenizer->eos;
+  return tokenizer->rules.eos;
+}
+
+int xf_tokenizer_adds_bos(const xf_tokenizer *tokenizer)
+{
+  return tokenizer->rules.adds_bos;
 }
 
 static size_t put_space_mark(char *out, size_t n)
@@ -82,16 +56,29 @@ static size_t put_space_mark(char *out, size_t n)
   return n + XF_SPACE_MARK_BYTES;
 }
 
+static bool begins_with_space(const char *text, size_t bytes)
+{
+  return text[0] == ' ' ||
+         (bytes >= XF_SPACE_MARK_BYTES && memcmp(text, XF_SPACE_MARK, XF_SPACE_MARK_BYTES) == 0);
+}
+
+static bool takes_prefix(const struct xf_token_rules *rules, const char *text, size_t bytes,
+                         bool at_start)
+{
+  if (!rules->dummy_prefix || (rules->prefix_at_start_only && !at_start)) return false;
+  return !(rules->prefix_unless_space && begins_with_space(text, bytes));
+}
+
 /* SentencePiece's normalization, the character map being the identity. out has room for every byte
  * to become a space mark, and one more in front. */
-static size_t normalize(const struct xf_sentencepiece *model, const char *text, size_t bytes,
-                        char *out)
+static size_t mark_spaces(const struct xf_token_rules *rules, const char *text, size_t bytes,
+                          bool at_start, char *out)
 {
-  bool trims = model->remove_extra_whitespaces, after_space = trims;
+  bool trims = rules->remove_extra_whitespaces, after_space = trims;
   size_t n = 0, i = 0;
   while (trims && i < bytes && text[i] == ' ') i++;
   if (i == bytes) return 0;
-  if (model->add_dummy_prefix) n = put_space_mark(out, n);
+  if (takes_prefix(rules, text + i, bytes - i, at_start)) n = put_space_mark(out, n);
   for (; i < bytes; i++) {
     bool space = text[i] == ' ';
     if (!space)
@@ -106,35 +93,47 @@ static size_t normalize(const struct xf_sentencepiece *model, const char *text, 
   return n;
 }
 
-/* Text between special tokens: a text of its own, with its own dummy prefix. */
+/* Text between special tokens: a text of its own. */
 static bool encode_plain(const xf_tokenizer *tokenizer, const char *text, size_t bytes,
-                         struct xf_ids *out)
+                         bool at_start, struct xf_ids *out)
 {
-  if (bytes == 0) return true;
-  char *normalized = xf_alloc(bytes + 1, XF_SPACE_MARK_BYTES);
-  if (!normalized) return false;
-  size_t n = normalize(&tokenizer->model, text, bytes, normalized);
-  bool done = xf_bpe_encode(tokenizer, normalized, n, out);
+  if (bytes == 0) return true; /* between two special tokens */
+  const struct xf_token_rules *rules = &tokenizer->rules;
+  char *normalized;
+  size_t n;
+  if (!rules->byte_level) {
+    normalized = xf_alloc(bytes + 1, XF_SPACE_MARK_BYTES);
+    if (normalized) n = mark_spaces(rules, text, bytes, at_start, normalized);
+  } else if (rules->nfc && xf_nfc_may_change(text, bytes)) {
+    normalized = xf_nfc(text, bytes, &n);
+  } else {
+    return xf_bpe_encode(tokenizer, text, bytes, out);
+  }
+  bool done = normalized && xf_bpe_encode(tokenizer, normalized, n, out);
   xf_free(normalized);
   return done;
 }
 
-/* The leftmost special token first, of those that begin there the longest. */
-static bool encode_with_special(const xf_tokenizer *tokenizer, const char *text, size_t bytes,
-                                struct xf_ids *out)
+/* Cuts the text at special tokens: the leftmost first, of those that begin there the longest. */
+static bool encode(const xf_tokenizer *tokenizer, const char *text, size_t bytes, uint32_t flags,
+                   struct xf_ids *out)
 {
+  unsigned cut = flags & XF_ENCODE_PARSE_SPECIAL ? XF_SPECIAL & ~(unsigned)XF_USER_DEFINED : 0;
+  if (tokenizer->rules.user_defined_apart) cut |= XF_USER_DEFINED;
+  /* A user-defined piece hides what is inside of it, be it cut out here or found later. */
+  unsigned seen = cut ? cut | XF_USER_DEFINED : 0;
   size_t plain = 0; /* where the plain text begins */
-  for (size_t i = 0; i < bytes;) {
+  for (size_t i = 0; seen && i < bytes;) {
     int32_t id = -1;
-    size_t matched = xf_vocabulary_match(tokenizer, text + i, bytes - i, XF_SPECIAL, &id);
-    if (matched > 0 && tokenizer->model.pieces[id].type != XF_PIECE_USER_DEFINED) {
-      if (!encode_plain(tokenizer, text + plain, i - plain, out)) return false;
+    size_t matched = xf_vocabulary_match(tokenizer, text + i, bytes - i, seen, &id);
+    if (matched > 0 && cut >> tokenizer->pieces[id].type & 1) {
+      if (!encode_plain(tokenizer, text + plain, i - plain, plain == 0, out)) return false;
       xf_ids_push(out, id);
       plain = i + matched;
     }
     i += matched > 0 ? matched : 1;
   }
-  return encode_plain(tokenizer, text + plain, bytes - plain, out);
+  return plain == bytes || encode_plain(tokenizer, text + plain, bytes - plain, plain == 0, out);
 }
 
 xf_status xf_tokenizer_encode(const xf_tokenizer *tokenizer, const char *utf8, size_t bytes,
@@ -152,24 +151,26 @@ xf_status xf_tokenizer_encode(const xf_tokenizer *tokenizer, const char *utf8, s
                    "xf_tokenizer_encode: the text has %zu bytes; encode it in parts of less than "
                    "1 GiB",
                    bytes);
-  if (flags & XF_ENCODE_BOS && tokenizer->bos < 0)
+  if (flags & XF_ENCODE_BOS && tokenizer->rules.bos < 0)
     return xf_fail(error, XF_E_ARGUMENT,
-                   "xf_tokenizer_encode: this tokenizer.model has no BOS piece; leave out "
-                   "XF_ENCODE_BOS");
-  struct xf_ids out = {.ids = ids, .capacity = capacity};
-  if (flags & XF_ENCODE_BOS) xf_ids_push(&out, tokenizer->bos);
-  bool done = flags & XF_ENCODE_PARSE_SPECIAL ? encode_with_special(tokenizer, utf8, bytes, &out)
-                                              : encode_plain(tokenizer, utf8, bytes, &out);
-  if (!done)
+                   "xf_tokenizer_encode: this tokenizer has no BOS token; leave out XF_ENCODE_BOS");
+  struct xf_ids out = {.ids = ids, .capacity = capacity, .lacking = -1};
+  if (flags & XF_ENCODE_BOS) xf_ids_push(&out, tokenizer->rules.bos);
+  if (!encode(tokenizer, utf8, bytes, flags, &out))
     return xf_fail(error, XF_E_MEMORY, "xf_tokenizer_encode: out of memory for a text of %zu bytes",
                    bytes);
+  if (out.lacking >= 0)
+    return xf_fail(error, XF_E_UNSUPPORTED,
+                   "xf_tokenizer_encode: the text holds the byte 0x%02X, which the vocabulary has "
+                   "no token for",
+                   (unsigned)out.lacking);
   *n = out.n;
   return XF_OK;
 }
 
 static bool in_vocabulary(const xf_tokenizer *tokenizer, int32_t id)
 {
-  return id >= 0 && (size_t)id < tokenizer->model.n;
+  return id >= 0 && (size_t)id < tokenizer->n;
 }
 
 xf_status xf_tokenizer_decode(const xf_tokenizer *tokenizer, const int32_t *ids, size_t n,
@@ -185,7 +186,7 @@ xf_status xf_tokenizer_decode(const xf_tokenizer *tokenizer, const int32_t *ids,
     if (!in_vocabulary(tokenizer, ids[i]))
       return xf_fail(error, XF_E_ARGUMENT,
                      "xf_tokenizer_decode: ids[%zu] is %d, outside of the vocabulary of %zu", i,
-                     (int)ids[i], tokenizer->model.n);
+                     (int)ids[i], tokenizer->n);
     const char *text;
     size_t length;
     xf_vocabulary_text(tokenizer, ids[i], &at_start, &text, &length);

@@ -20,7 +20,7 @@ static size_t find_slot(const struct xf_tokenizer *tokenizer, const char *spelli
     slot &= tokenizer->slot_mask;
     int32_t id = tokenizer->slots[slot];
     if (id < 0) return slot;
-    const struct xf_piece *piece = &tokenizer->model.pieces[id];
+    const struct xf_piece *piece = &tokenizer->pieces[id];
     if (piece->bytes == bytes && memcmp(piece->spelling, spelling, bytes) == 0) return slot;
   }
 }
@@ -34,7 +34,7 @@ int32_t xf_vocabulary_find(const struct xf_tokenizer *tokenizer, const char *spe
 /* Adds a piece to the trie. False: it is there already. */
 static bool trie_add(struct xf_tokenizer *tokenizer, int32_t id)
 {
-  const struct xf_piece *piece = &tokenizer->model.pieces[id];
+  const struct xf_piece *piece = &tokenizer->pieces[id];
   struct xf_trie_node *nodes = tokenizer->trie;
   uint32_t at = 0;
   for (uint32_t i = 0; i < piece->bytes; i++) {
@@ -60,7 +60,7 @@ size_t xf_vocabulary_match(const struct xf_tokenizer *tokenizer, const char *tex
   uint32_t at = bytes ? tokenizer->trie_roots[(unsigned char)text[0]] : 0;
   for (size_t i = 1; at; i++) {
     int32_t here = nodes[at].id;
-    if (here >= 0 && types >> tokenizer->model.pieces[here].type & 1) matched = i, *id = here;
+    if (here >= 0 && types >> tokenizer->pieces[here].type & 1) matched = i, *id = here;
     if (i == bytes) break;
     at = nodes[at].child;
     while (at && nodes[at].byte != (unsigned char)text[i]) at = nodes[at].sibling;
@@ -68,28 +68,16 @@ size_t xf_vocabulary_match(const struct xf_tokenizer *tokenizer, const char *tex
   return matched;
 }
 
-/* The value of a BYTE piece, spelled "<0x0A>"; −1 where it is spelled otherwise. */
-static int byte_value(const struct xf_piece *piece)
-{
-  static const char digits[] = "0123456789ABCDEF";
-  const char *s = piece->spelling;
-  if (piece->bytes != 6 || memcmp(s, "<0x", 3) != 0 || s[5] != '>') return -1;
-  const char *high = memchr(digits, s[3], 16), *low = memchr(digits, s[4], 16);
-  return high && low ? (int)(high - digits) * 16 + (int)(low - digits) : -1;
-}
-
 /* Writes what the piece adds to a text; returns its bytes. */
-static uint32_t write_text(const struct xf_piece *piece, char *out)
+static uint32_t write_text(const struct xf_piece *piece, bool byte_level, char *out)
 {
   uint32_t n = 0;
   switch (piece->type) {
-  case XF_PIECE_BYTE:
-    out[n++] = (char)byte_value(piece);
-    break;
+  case XF_PIECE_BYTE: out[n++] = (char)xf_byte_piece_value(piece->spelling, piece->bytes); break;
   case XF_PIECE_NORMAL:
   case XF_PIECE_USER_DEFINED:
     for (uint32_t i = 0; i < piece->bytes; n++) {
-      bool space = piece->bytes - i >= XF_SPACE_MARK_BYTES &&
+      bool space = !byte_level && piece->bytes - i >= XF_SPACE_MARK_BYTES &&
                    memcmp(piece->spelling + i, XF_SPACE_MARK, XF_SPACE_MARK_BYTES) == 0;
       out[n] = space ? ' ' : piece->spelling[i];
       i += space ? XF_SPACE_MARK_BYTES : 1;
@@ -97,7 +85,7 @@ static uint32_t write_text(const struct xf_piece *piece, char *out)
     break;
   case XF_PIECE_CONTROL:
   case XF_PIECE_UNKNOWN:
-    break; /* silent */
+  case XF_PIECE_UNUSED: break; /* silent */
   }
   return n;
 }
@@ -114,24 +102,30 @@ static bool has_inner_space(const struct xf_piece *piece)
 
 static xf_status twice(const char *path, const struct xf_piece *piece, int32_t id, xf_error *error)
 {
-  return xf_fail(error, XF_E_FORMAT, "%s: piece %d: pieces.piece \"%.*s\" is there twice", path,
+  return xf_fail(error, XF_E_FORMAT, "%s: token %d: its spelling \"%.*s\" is there twice", path,
                  (int)id, (int)xf_min(piece->bytes, 100), piece->spelling);
+}
+
+static xf_status add_byte(const char *path, struct xf_tokenizer *tokenizer, int32_t id,
+                          xf_error *error)
+{
+  const struct xf_piece *piece = &tokenizer->pieces[id];
+  int value = xf_byte_piece_value(piece->spelling, piece->bytes);
+  if (value < 0)
+    return xf_fail(error, XF_E_FORMAT,
+                   "%s: token %d: the spelling of a BYTE is not spelled as <0x41> is", path,
+                   (int)id);
+  if (tokenizer->byte_ids[value] >= 0) return twice(path, piece, id, error);
+  tokenizer->byte_ids[value] = id;
+  return XF_OK;
 }
 
 static xf_status add_piece(const char *path, struct xf_tokenizer *tokenizer, int32_t id,
                            xf_error *error)
 {
-  const struct xf_piece *piece = &tokenizer->model.pieces[id];
-  if (piece->type == XF_PIECE_BYTE) {
-    int value = byte_value(piece);
-    if (value < 0)
-      return xf_fail(error, XF_E_FORMAT,
-                     "%s: piece %d: pieces.piece of a BYTE is not spelled as <0x41> is", path,
-                     (int)id);
-    if (tokenizer->byte_ids[value] >= 0) return twice(path, piece, id, error);
-    tokenizer->byte_ids[value] = id;
-    return XF_OK;
-  }
+  const struct xf_piece *piece = &tokenizer->pieces[id];
+  if (piece->type == XF_PIECE_UNUSED) return XF_OK;
+  if (piece->type == XF_PIECE_BYTE) return add_byte(path, tokenizer, id, error);
   if (piece->type != XF_PIECE_NORMAL && !trie_add(tokenizer, id))
     return twice(path, piece, id, error);
   if (piece->type == XF_PIECE_CONTROL || piece->type == XF_PIECE_UNKNOWN) return XF_OK;
@@ -139,91 +133,107 @@ static xf_status add_piece(const char *path, struct xf_tokenizer *tokenizer, int
   if (tokenizer->slots[slot] >= 0) return twice(path, piece, id, error);
   tokenizer->slots[slot] = id;
   if (piece->bytes > tokenizer->longest_spelling) tokenizer->longest_spelling = piece->bytes;
-  if (piece->type == XF_PIECE_NORMAL && has_inner_space(piece)) tokenizer->words_apart = false;
+  if (piece->type != XF_PIECE_NORMAL) return XF_OK;
+  if (tokenizer->rules.byte_level && piece->bytes == 1)
+    tokenizer->byte_ids[(unsigned char)piece->spelling[0]] = id;
+  if (has_inner_space(piece)) tokenizer->words_apart = false;
   return XF_OK;
 }
 
-/* Sizes never overflow: there are fewer pieces, and fewer bytes in all of them, than the file has,
- * which is at most XF_TEXT_LIMIT. */
-static bool allocate(struct xf_tokenizer *tokenizer)
+static xf_status allocate(const char *path, const struct xf_token_list *list,
+                          struct xf_tokenizer *tokenizer, xf_error *error)
 {
-  const struct xf_sentencepiece *model = &tokenizer->model;
-  size_t text_bytes = 0, trie_nodes = 1, slots = 2;
-  for (size_t i = 0; i < model->n; i++) {
-    text_bytes += model->pieces[i].bytes;
-    if (XF_SPECIAL >> model->pieces[i].type & 1) trie_nodes += model->pieces[i].bytes;
+  size_t bytes = 0, trie_nodes = 1, slots = 2;
+  for (size_t i = 0; i < list->n && bytes <= XF_TEXT_LIMIT; i++) {
+    bytes += list->pieces[i].bytes;
+    if (XF_SPECIAL >> list->pieces[i].type & 1) trie_nodes += list->pieces[i].bytes;
   }
-  while (slots < 2 * model->n) slots *= 2;
+  if (bytes > XF_TEXT_LIMIT || list->n > XF_TEXT_LIMIT)
+    return xf_fail(error, XF_E_UNSUPPORTED, "%s: more than 1 GiB of tokens", path);
+  while (slots < 2 * list->n) slots *= 2;
   tokenizer->slot_mask = slots - 1;
   tokenizer->slots = xf_alloc(slots, sizeof *tokenizer->slots);
   tokenizer->trie = xf_alloc(trie_nodes, sizeof *tokenizer->trie);
-  tokenizer->texts = xf_alloc(text_bytes, 1);
-  tokenizer->text_ends = xf_alloc(model->n, sizeof *tokenizer->text_ends);
-  if (!tokenizer->slots || !tokenizer->trie || !tokenizer->texts || !tokenizer->text_ends)
-    return false;
+  tokenizer->pieces = xf_alloc(list->n, sizeof *tokenizer->pieces);
+  tokenizer->spellings = xf_alloc(bytes, 1);
+  tokenizer->texts = xf_alloc(bytes, 1);
+  tokenizer->text_ends = xf_alloc(list->n, sizeof *tokenizer->text_ends);
+  if (!tokenizer->slots || !tokenizer->trie || !tokenizer->pieces || !tokenizer->spellings ||
+      !tokenizer->texts || !tokenizer->text_ends)
+    return xf_fail(error, XF_E_MEMORY, "%s: out of memory for %zu pieces", path, list->n);
   memset(tokenizer->slots, 0xFF, slots * sizeof *tokenizer->slots); /* −1 */
+  memset(tokenizer->byte_ids, 0xFF, sizeof tokenizer->byte_ids);
   tokenizer->trie[0] = (struct xf_trie_node){.id = -1};
   tokenizer->trie_nodes = 1;
-  return true;
+  return XF_OK;
 }
 
-static int32_t find_control(const struct xf_tokenizer *tokenizer, const struct xf_piece *name)
+/* A copy of the piece; on the byte level its spelling becomes the bytes that it stands for. False:
+ * it stands for none, so that no text has it and it is shown as it is spelled. */
+static bool copy_piece(const struct xf_piece *from, bool byte_level, char *out, struct xf_piece *to)
 {
-  int32_t id = -1;
-  size_t matched =
-      xf_vocabulary_match(tokenizer, name->spelling, name->bytes, 1u << XF_PIECE_CONTROL, &id);
-  return matched == name->bytes ? id : -1;
+  *to = *from;
+  to->spelling = out;
+  bool coded = byte_level && from->type == XF_PIECE_NORMAL;
+  if (coded && xf_byte_level_decode(from->spelling, from->bytes, out, &to->bytes)) return true;
+  if (from->bytes) memcpy(out, from->spelling, from->bytes);
+  return !coded;
 }
 
-xf_status xf_vocabulary_build(const char *path, size_t bytes, struct xf_tokenizer *tokenizer,
-                              xf_error *error)
+xf_status xf_vocabulary_build(const char *path, const struct xf_token_list *list,
+                              struct xf_tokenizer *tokenizer, xf_error *error)
 {
-  struct xf_sentencepiece *model = &tokenizer->model;
-  xf_status status = xf_sentencepiece_parse(path, tokenizer->file, bytes, model, error);
+  xf_status status = allocate(path, list, tokenizer, error);
   if (status != XF_OK) return status;
-  if (!allocate(tokenizer))
-    return xf_fail(error, XF_E_MEMORY, "%s: out of memory for %zu pieces", path, model->n);
-  for (int i = 0; i < 256; i++) tokenizer->byte_ids[i] = -1;
+  tokenizer->rules = list->rules;
+  tokenizer->by_score = list->by_score;
   tokenizer->words_apart = true;
-  uint32_t end = 0;
-  for (size_t i = 0; i < model->n; i++) {
-    status = add_piece(path, tokenizer, (int32_t)i, error);
+  tokenizer->n = list->n;
+  bool byte_level = list->rules.byte_level;
+  uint32_t spelling_end = 0, text_end = 0;
+  for (size_t i = 0; i < list->n; i++) {
+    struct xf_piece *piece = &tokenizer->pieces[i];
+    if (copy_piece(&list->pieces[i], byte_level, tokenizer->spellings + spelling_end, piece))
+      status = add_piece(path, tokenizer, (int32_t)i, error);
     if (status != XF_OK) return status;
-    uint32_t text = write_text(&model->pieces[i], tokenizer->texts + end);
+    spelling_end += piece->bytes;
+    uint32_t text = write_text(piece, byte_level, tokenizer->texts + text_end);
     if (text > tokenizer->longest_text) tokenizer->longest_text = text;
-    tokenizer->text_ends[i] = end += text;
+    tokenizer->text_ends[i] = text_end += text;
   }
-  for (int i = 0; i < 256; i++)
+  for (int i = 0; i < 256 && !byte_level; i++)
     if (tokenizer->byte_ids[i] < 0)
       return xf_fail(error, XF_E_FORMAT,
-                     "%s: pieces has no BYTE <0x%02X>, though trainer_spec.byte_fallback is true",
-                     path, (unsigned)i);
-  tokenizer->bos = find_control(tokenizer, &model->bos);
-  tokenizer->eos = find_control(tokenizer, &model->eos);
-  return XF_OK;
+                     "%s: the vocabulary has no BYTE <0x%02X>, which byte fallback needs", path,
+                     (unsigned)i);
+  if (byte_level) status = xf_splitter_create(list->rules.split, &tokenizer->splitter, error);
+  return status ? status : xf_merges_build(path, list, tokenizer, error);
 }
 
 void xf_vocabulary_free(struct xf_tokenizer *tokenizer)
 {
-  xf_sentencepiece_free(&tokenizer->model);
+  xf_splitter_destroy(tokenizer->splitter);
+  xf_free(tokenizer->pieces);
+  xf_free(tokenizer->spellings);
   xf_free(tokenizer->slots);
   xf_free(tokenizer->trie);
   xf_free(tokenizer->texts);
   xf_free(tokenizer->text_ends);
+  xf_free(tokenizer->merges);
+  xf_free(tokenizer->merge_slots);
 }
 
 void xf_vocabulary_text(const struct xf_tokenizer *tokenizer, int32_t id, bool *at_start,
                         const char **text, size_t *bytes)
 {
-  const struct xf_sentencepiece *model = &tokenizer->model;
+  const struct xf_token_rules *rules = &tokenizer->rules;
   uint32_t begin = id ? tokenizer->text_ends[id - 1] : 0, end = tokenizer->text_ends[id];
   /* The space that encoding puts in front of a text is taken away again, as SentencePiece does it:
    * one, or all where the model removes extra spaces. A byte is never taken away. */
-  bool drops = model->add_dummy_prefix || model->remove_extra_whitespaces;
-  if (*at_start && drops && begin < end && tokenizer->texts[begin] == ' ' &&
-      model->pieces[id].type != XF_PIECE_BYTE) {
+  if (*at_start && rules->drops_space && begin < end && tokenizer->texts[begin] == ' ' &&
+      tokenizer->pieces[id].type != XF_PIECE_BYTE) {
     begin++;
-    if (!model->remove_extra_whitespaces) *at_start = false;
+    if (!rules->remove_extra_whitespaces) *at_start = false;
   }
   if (begin < end) *at_start = false;
   *text = tokenizer->texts + begin;

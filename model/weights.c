@@ -1,5 +1,6 @@
 #include "model/weights.h"
 
+#include <float.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,18 +10,24 @@
 struct loader {
   const xf_context *context;
   const struct xf_config *config;
-  const char *folder;
+  const char *path;
   struct xf_weights *out;
   xf_error *error;
 };
 
 /* A tensor of the checkpoint that a layer is made of. */
 struct part {
-  const char *name; /* without ".weight" */
+  enum xf_role role;
   size_t n;
 };
 
-enum { MAX_NAME = 96, MAX_PARTS = 3 };
+enum { MAX_PARTS = 3 };
+
+static void name_of(const struct loader *loader, enum xf_role role, size_t layer,
+                    const char *suffix, char name[static XF_MAX_NAME])
+{
+  xf_tensor_name(xf_checkpoint_naming(loader->out->checkpoint), role, layer, suffix, name);
+}
 
 /* The tensor must not exist: the model would be computed without it. */
 static xf_status expect_none(const struct loader *loader, const char *name, xf_status otherwise,
@@ -32,43 +39,44 @@ static xf_status expect_none(const struct loader *loader, const char *name, xf_s
                  reason);
 }
 
-static xf_status get_matrix(const struct loader *loader, const char *prefix, const char *name,
-                            size_t n, size_t k, const struct xf_tensor **out)
+static xf_status get_matrix(const struct loader *loader, enum xf_role role, size_t layer, size_t n,
+                            size_t k, const struct xf_tensor **out)
 {
-  char full[MAX_NAME];
-  snprintf(full, sizeof full, "%s%s.bias", prefix, name);
+  char name[XF_MAX_NAME];
+  name_of(loader, role, layer, ".bias", name);
   xf_status status =
-      expect_none(loader, full, XF_E_UNSUPPORTED, "linear layers with bias are not supported");
+      expect_none(loader, name, XF_E_UNSUPPORTED, "linear layers with bias are not supported");
   if (status != XF_OK) return status;
-  snprintf(full, sizeof full, "%s%s.weight", prefix, name);
-  status = xf_checkpoint_get(loader->out->checkpoint, full, n, k, out, loader->error);
+  name_of(loader, role, layer, ".weight", name);
+  status = xf_checkpoint_get(loader->out->checkpoint, name, n, k, out, loader->error);
   if (status == XF_OK) loader->out->parameters += (uint64_t)n * k;
   return status;
 }
 
 /* Packs matrices [n, k] one below the other, and lets go of their pages. */
-static xf_status pack(const struct loader *loader, const struct xf_tensor *const *tensors,
-                      size_t parts, struct xf_linear *out)
+static xf_status pack(const struct loader *loader, const struct xf_matrix *matrices,
+                      const struct xf_tensor *const *tensors, size_t n, struct xf_linear *out)
 {
-  struct xf_matrix matrices[MAX_PARTS] = {0};
-  for (size_t i = 0; i < parts; i++)
-    matrices[i] = (struct xf_matrix){tensors[i]->data, tensors[i]->type, tensors[i]->shape[0],
-                                     tensors[i]->shape[1]};
-  xf_status status = xf_linear_pack(loader->context, matrices, parts, out, loader->error);
-  for (size_t i = 0; i < parts; i++) xf_checkpoint_release(loader->out->checkpoint, tensors[i]);
+  xf_status status = xf_linear_pack(loader->context, matrices, n, out, loader->error);
+  for (size_t i = 0; i < n; i++) xf_checkpoint_release(loader->out->checkpoint, tensors[i]);
   return status;
 }
 
-static xf_status load_linear(const struct loader *loader, const char *prefix,
-                             const struct part *parts, size_t n_parts, size_t k,
-                             struct xf_linear *out)
+static xf_status load_linear(const struct loader *loader, size_t layer, const struct part *parts,
+                             size_t n, size_t k, struct xf_linear *out)
 {
   const struct xf_tensor *tensors[MAX_PARTS];
-  for (size_t i = 0; i < n_parts; i++) {
-    xf_status status = get_matrix(loader, prefix, parts[i].name, parts[i].n, k, &tensors[i]);
+  struct xf_matrix matrices[MAX_PARTS];
+  bool paired = xf_checkpoint_naming(loader->out->checkpoint)->paired;
+  for (size_t i = 0; i < n; i++) {
+    enum xf_role role = parts[i].role;
+    xf_status status = get_matrix(loader, role, layer, parts[i].n, k, &tensors[i]);
     if (status != XF_OK) return status;
+    bool rotated = role == XF_Q || role == XF_K;
+    matrices[i] = (struct xf_matrix){tensors[i]->data, tensors[i]->type, parts[i].n, k,
+                                     paired && rotated ? loader->config->head_dim : 0};
   }
-  return pack(loader, tensors, n_parts, out);
+  return pack(loader, matrices, tensors, n, out);
 }
 
 struct widen {
@@ -106,54 +114,79 @@ static float *copy_floats(const xf_context *context, const struct xf_tensor *ten
   return wide;
 }
 
-static xf_status load_norm(const struct loader *loader, const char *prefix, const char *name,
-                           float **out)
+/* A vector [n] as floats. */
+static xf_status load_vector(const struct loader *loader, const char *name, size_t n, float **out)
 {
-  char full[MAX_NAME];
-  snprintf(full, sizeof full, "%s%s.weight", prefix, name);
   const struct xf_tensor *tensor = NULL;
-  xf_status status = xf_checkpoint_get(loader->out->checkpoint, full, loader->config->hidden, 0,
-                                       &tensor, loader->error);
+  xf_status status = xf_checkpoint_get(loader->out->checkpoint, name, n, 0, &tensor, loader->error);
   if (status != XF_OK) return status;
   *out = copy_floats(loader->context, tensor);
   if (!*out)
-    return xf_fail(loader->error, XF_E_MEMORY, "%s: out of memory for %s", tensor->path, full);
-  loader->out->parameters += tensor->shape[0];
+    return xf_fail(loader->error, XF_E_MEMORY, "%s: out of memory for %s", tensor->path, name);
   return XF_OK;
+}
+
+static xf_status load_norm(const struct loader *loader, enum xf_role role, size_t layer,
+                           float **out)
+{
+  char name[XF_MAX_NAME];
+  name_of(loader, role, layer, ".weight", name);
+  xf_status status = load_vector(loader, name, loader->config->hidden, out);
+  if (status == XF_OK) loader->out->parameters += loader->config->hidden;
+  return status;
 }
 
 static xf_status load_layer(const struct loader *loader, size_t index)
 {
   const struct xf_config *config = loader->config;
   struct xf_layer *layer = &loader->out->layers[index];
-  char prefix[MAX_NAME / 2];
-  snprintf(prefix, sizeof prefix, "model.layers.%zu.", index);
   size_t hidden = config->hidden, ff = config->intermediate;
   size_t q = config->heads * config->head_dim, kv = config->kv_heads * config->head_dim;
-  const struct part qkv[] = {
-      {"self_attn.q_proj", q}, {"self_attn.k_proj", kv}, {"self_attn.v_proj", kv}};
-  const struct part o = {"self_attn.o_proj", hidden}, down = {"mlp.down_proj", hidden};
-  const struct part gate_up[] = {{"mlp.gate_proj", ff}, {"mlp.up_proj", ff}};
-  xf_status status = load_norm(loader, prefix, "input_layernorm", &layer->attention_norm);
-  if (status == XF_OK) status = load_linear(loader, prefix, qkv, 3, hidden, &layer->qkv);
-  if (status == XF_OK) status = load_linear(loader, prefix, &o, 1, q, &layer->o);
-  if (status == XF_OK)
-    status = load_norm(loader, prefix, "post_attention_layernorm", &layer->mlp_norm);
-  if (status == XF_OK) status = load_linear(loader, prefix, gate_up, 2, hidden, &layer->gate_up);
-  if (status == XF_OK) status = load_linear(loader, prefix, &down, 1, ff, &layer->down);
+  const struct part qkv[] = {{XF_Q, q}, {XF_K, kv}, {XF_V, kv}};
+  const struct part o = {XF_O, hidden}, down = {XF_DOWN, hidden};
+  const struct part gate_up[] = {{XF_GATE, ff}, {XF_UP, ff}};
+  xf_status status = load_norm(loader, XF_ATTENTION_NORM, index, &layer->attention_norm);
+  if (status == XF_OK) status = load_linear(loader, index, qkv, 3, hidden, &layer->qkv);
+  if (status == XF_OK) status = load_linear(loader, index, &o, 1, q, &layer->o);
+  if (status == XF_OK) status = load_norm(loader, XF_MLP_NORM, index, &layer->mlp_norm);
+  if (status == XF_OK) status = load_linear(loader, index, gate_up, 2, hidden, &layer->gate_up);
+  if (status == XF_OK) status = load_linear(loader, index, &down, 1, ff, &layer->down);
   return status;
 }
 
-/* The last norm and the head, which is the embedding where config.json ties them. */
+/* The last norm and the head, which is the embedding where the config ties them. */
 static xf_status load_head(const struct loader *loader)
 {
   const struct xf_config *config = loader->config;
   struct xf_weights *out = loader->out;
-  xf_status status = load_norm(loader, "", "model.norm", &out->norm);
+  xf_status status = load_norm(loader, XF_FINAL_NORM, 0, &out->norm);
   if (status != XF_OK) return status;
-  if (config->tied) return pack(loader, &out->embedding, 1, &out->head);
-  const struct part head = {"lm_head", config->vocab};
-  return load_linear(loader, "", &head, 1, config->hidden, &out->head);
+  const struct xf_tensor *embedding = out->embedding;
+  const struct xf_matrix tied = {embedding->data, embedding->type, config->vocab, config->hidden,
+                                 0};
+  if (config->tied) return pack(loader, &tied, &embedding, 1, &out->head);
+  const struct part head = {XF_HEAD, config->vocab};
+  return load_linear(loader, 0, &head, 1, config->hidden, &out->head);
+}
+
+/* RoPE's frequencies, divided by the checkpoint's factors where the config says it has some. */
+static xf_status load_rope(const struct loader *loader)
+{
+  const struct xf_config *config = loader->config;
+  float *inv_freq = loader->out->inv_freq, *factors = NULL;
+  xf_rope_inv_freq(config, inv_freq);
+  if (config->rope.type != XF_ROPE_FACTORS) return XF_OK;
+  const char *name = xf_checkpoint_naming(loader->out->checkpoint)->rope_factors;
+  xf_status status = load_vector(loader, name, config->head_dim / 2, &factors);
+  if (status != XF_OK) return status;
+  for (size_t i = 0; i < config->head_dim / 2 && status == XF_OK; i++) {
+    inv_freq[i] /= factors[i];
+    if (!(factors[i] > 0 && inv_freq[i] <= FLT_MAX))
+      status = xf_fail(loader->error, XF_E_FORMAT, "%s: %s: element %zu (%g) divides no frequency",
+                       loader->path, name, i, (double)factors[i]);
+  }
+  xf_free(factors);
+  return status;
 }
 
 /* Everything but layers and head. */
@@ -161,28 +194,29 @@ static xf_status start(const struct loader *loader)
 {
   const struct xf_config *config = loader->config;
   struct xf_weights *out = loader->out;
-  xf_status status = xf_checkpoint_open(loader->folder, &out->checkpoint, loader->error);
+  xf_status status = xf_checkpoint_open(loader->path, &out->checkpoint, loader->error);
   if (status != XF_OK) return status;
   out->layers = xf_alloc_zeroed(config->layers, sizeof *out->layers);
   out->inv_freq = xf_alloc(config->head_dim / 2, sizeof *out->inv_freq);
   if (!out->layers || !out->inv_freq)
     return xf_fail(loader->error, XF_E_MEMORY, "%s: out of memory for the list of its layers",
-                   loader->folder);
+                   loader->path);
   out->n_layers = config->layers;
-  xf_rope_inv_freq(config, out->inv_freq);
-  char surplus[MAX_NAME];
-  snprintf(surplus, sizeof surplus, "model.layers.%zu.input_layernorm.weight", config->layers);
-  status =
-      expect_none(loader, surplus, XF_E_SHAPE, "config.json's num_hidden_layers ends before it");
+  status = load_rope(loader);
   if (status != XF_OK) return status;
-  return get_matrix(loader, "", "model.embed_tokens", config->vocab, config->hidden,
-                    &out->embedding);
+  char surplus[XF_MAX_NAME], reason[XF_MAX_NAME];
+  name_of(loader, XF_ATTENTION_NORM, config->layers, ".weight", surplus);
+  snprintf(reason, sizeof reason, "%s ends before it",
+           xf_checkpoint_naming(out->checkpoint)->layer_count);
+  status = expect_none(loader, surplus, XF_E_SHAPE, reason);
+  if (status != XF_OK) return status;
+  return get_matrix(loader, XF_EMBEDDING, 0, config->vocab, config->hidden, &out->embedding);
 }
 
 static xf_status report(const struct loader *loader, xf_progress progress, void *arg, size_t done)
 {
   if (!progress || progress(arg, "load", done, loader->config->layers + 1) == 0) return XF_OK;
-  return xf_fail(loader->error, XF_E_CANCELLED, "%s: loading was cancelled", loader->folder);
+  return xf_fail(loader->error, XF_E_CANCELLED, "%s: loading was cancelled", loader->path);
 }
 
 static xf_status load(const struct loader *loader, xf_progress progress, void *arg)
@@ -199,11 +233,11 @@ static xf_status load(const struct loader *loader, xf_progress progress, void *a
 }
 
 xf_status xf_weights_load(const xf_context *context, const struct xf_config *config,
-                          const char *folder, xf_progress progress, void *progress_arg,
+                          const char *path, xf_progress progress, void *progress_arg,
                           struct xf_weights *out, xf_error *error)
 {
   *out = (struct xf_weights){0};
-  struct loader loader = {context, config, folder, out, error};
+  struct loader loader = {context, config, path, out, error};
   xf_status status = load(&loader, progress, progress_arg);
   if (status == XF_OK)
     xf_checkpoint_keep_only(out->checkpoint, out->embedding);

@@ -54,6 +54,10 @@ void call_set_layout(struct call *c, size_t gap)
   kv->k_offset = gap;
   kv->v_offset = gap + kv->page_len * kv->d_k;
   kv->head_stride = kv->page_len * (kv->d_k + kv->v_stride);
+  c->a.q_head_stride = (ptrdiff_t)kv->d_k;
+  c->a.out_head_stride = (ptrdiff_t)kv->d_v;
+  c->a.lse_stride = (ptrdiff_t)c->a.q_heads;
+  c->a.lse_head_stride = 1;
 }
 
 struct call_data *call_add(struct call *c, size_t first, size_t q_len, size_t kv_len)
@@ -61,11 +65,11 @@ struct call_data *call_add(struct call *c, size_t first, size_t q_len, size_t kv
   const struct xf_attention *a = &c->a;
   assert_true(a->n < MOST_SEQUENCES && a->kv.d_k <= MOST_D && a->kv.d_v <= MOST_D);
   struct call_data *data = &c->data[a->n];
-  data->q = new_floats(q_len * a->q_stride);
+  data->q = new_floats(q_len * (size_t)a->q_stride);
   data->k = new_floats(kv_len * a->kv_heads * a->kv.d_k);
   data->v = new_floats(kv_len * a->kv_heads * a->kv.d_v);
-  c->sequences[c->a.n++] =
-      (struct xf_attention_sequence){NULL, first, q_len, kv_len, data->q, NULL, NULL};
+  c->sequences[c->a.n++] = (struct xf_attention_sequence){
+      .first = (ptrdiff_t)first, .q_len = q_len, .kv_len = kv_len, .q = data->q};
   return data;
 }
 
@@ -94,8 +98,8 @@ void call_write_pages(struct call *c)
   }
   s->pages = data->pages;
   for (size_t i = 0; i < s->q_len; i++) {
-    float *row = data->q + i * a->q_stride;
-    for (size_t j = a->q_heads * kv->d_k; j < a->q_stride; j++) row[j] = NAN;
+    float *row = data->q + i * (size_t)a->q_stride;
+    for (size_t j = a->q_heads * kv->d_k; j < (size_t)a->q_stride; j++) row[j] = NAN;
   }
 }
 
@@ -116,7 +120,7 @@ struct call_result result_new(const struct call *c)
   struct call_result r;
   for (size_t i = 0; i < c->a.n; i++) {
     size_t q_len = c->sequences[i].q_len;
-    r.out[i] = new_floats(q_len * c->a.out_stride);
+    r.out[i] = new_floats(q_len * (size_t)c->a.out_stride);
     r.lse[i] = new_floats(q_len * c->a.q_heads);
   }
   return r;
@@ -136,11 +140,11 @@ void run_call(const xf_context *context, const struct call *c, enum call_kind ki
   a.sequences = sequences, a.q_block = q_block, a.split = split;
   for (size_t i = 0; i < a.n; i++) {
     sequences[i].out = r->out[i], sequences[i].lse = r->lse[i];
-    memset(r->out[i], 0xA5, sequences[i].q_len * a.out_stride * sizeof(float));
+    memset(r->out[i], 0xA5, sequences[i].q_len * (size_t)a.out_stride * sizeof(float));
     memset(r->lse[i], 0xA5, sequences[i].q_len * a.q_heads * sizeof(float));
   }
-  size_t floats = kind == FLASH ? xf_attention_workspace(context, &a)
-                                : xf_attention_standard_workspace(context, &a);
+  size_t floats = kind == FLASH ? xf_attention_workspace_floats(&a, context->threads)
+                                : xf_attention_standard_floats(context, &a);
   struct guarded workspace = guarded_new(floats * sizeof(float));
   memset(workspace.data, 0xFF, floats * sizeof(float));
   (kind == FLASH ? xf_attention_flash : xf_attention_standard)(context, &a, workspace.data);
@@ -155,9 +159,9 @@ void expect_same(const struct call *c, const char *what, const char *isa,
     size_t q_len = c->sequences[i].q_len;
     expect_bits(what, isa, got->lse[i], want->lse[i], q_len * c->a.q_heads);
     for (size_t t = 0; t < q_len; t++) {
-      const float *row = got->out[i] + t * c->a.out_stride;
-      expect_bits(what, isa, row, want->out[i] + t * c->a.out_stride, width);
-      expect_poison("gap between rows of out", isa, row + width, c->a.out_stride - width);
+      const float *row = got->out[i] + t * (size_t)c->a.out_stride;
+      expect_bits(what, isa, row, want->out[i] + t * (size_t)c->a.out_stride, width);
+      expect_poison("gap between rows of out", isa, row + width, (size_t)c->a.out_stride - width);
     }
   }
 }
@@ -177,7 +181,7 @@ struct attention_row call_row(const struct call *c, size_t sequence, size_t toke
   return (struct attention_row){.d_k = a->kv.d_k,
                                 .d_v = a->kv.d_v,
                                 .n = visible_of(c, sequence, token),
-                                .q = data->q + token * a->q_stride + head * a->kv.d_k,
+                                .q = data->q + token * (size_t)a->q_stride + head * a->kv.d_k,
                                 .k = data->k + kv_head * a->kv.d_k,
                                 .v = data->v + kv_head * a->kv.d_v,
                                 .ldk = a->kv_heads * a->kv.d_k,

@@ -1,10 +1,11 @@
 #include <math.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
 #include "tests/oracle.h"
 
-enum { BLOCK = 512 };
+enum { BLOCK = 512, MOST_COLUMNS = 256 };
 
 float numerics_exp2(float x)
 {
@@ -60,21 +61,40 @@ float numerics_rms(size_t n, const float *x, float eps)
   return 1 / sqrtf(tree(sum) / (float)n + eps);
 }
 
+static float bias_of(const struct attention_row *row, size_t j)
+{
+  float bias = row->mask ? row->mask[j] : 0;
+  if (row->slope) bias += *row->slope * (float)((ptrdiff_t)j - row->position);
+  return bias;
+}
+
+/* −inf: not seen. */
+static float score_of(const struct attention_row *row, size_t j)
+{
+  bool biased = row->mask || row->slope;
+  if (j < row->first || (biased && bias_of(row, j) == -INFINITY)) return -INFINITY;
+  float s = 0;
+  for (size_t d = 0; d < row->d_k; d++)
+    s = fmaf(row->scale < 0 ? -row->q[d] : row->q[d], row->k[j * row->ldk + d], s);
+  return biased ? fmaf(s, fabsf(row->scale), bias_of(row, j)) : s;
+}
+
 void numerics_block(const struct attention_row *row, float *p, float *m, float *l, float *acc)
 {
-  float top = -INFINITY;
+  float top = -INFINITY, c = row->mask || row->slope ? 0x1.715476p+0f : row->c;
   for (size_t j = 0; j < row->n; j++) {
-    p[j] = 0;
-    for (size_t d = 0; d < row->d_k; d++) p[j] = fmaf(row->q[d], row->k[j * row->ldk + d], p[j]);
+    p[j] = score_of(row, j);
     top = p[j] > top ? p[j] : top;
   }
-  *m = row->n == 0 ? 0 : top * row->c + 0.0f; /* −0 becomes +0 */
-  for (size_t j = 0; j < row->n; j++) p[j] = numerics_exp2(fmaf(p[j], row->c, -*m));
-  *l = numerics_sum(row->n, p);
-  for (size_t d = 0; d < row->d_v && row->n; d++) {
-    acc[d] = 0;
-    for (size_t j = 0; j < row->n; j++) acc[d] = fmaf(p[j], row->v[j * row->ldv + d], acc[d]);
+  *m = top == -INFINITY ? 0 : top * c + 0.0f; /* −0 becomes +0 */
+  for (size_t d = 0; d < row->d_v && top > -INFINITY; d++) acc[d] = 0;
+  for (size_t j = 0; j < row->n; j++) {
+    bool seen = p[j] > -INFINITY;
+    p[j] = seen ? numerics_exp2(fmaf(p[j], c, -*m)) : 0;
+    for (size_t d = 0; d < row->d_v && seen; d++)
+      acc[d] = fmaf(p[j], row->v[j * row->ldv + d], acc[d]);
   }
+  *l = numerics_sum(row->n, p);
 }
 
 void numerics_merge(size_t d_v, float *m, float *l, float *acc, float m_b, float l_b,
@@ -91,4 +111,24 @@ void numerics_merge(size_t d_v, float *m, float *l, float *acc, float m_b, float
   *m = top;
   *l = fmaf(l_b, wb, *l * wa);
   for (size_t d = 0; d < d_v; d++) acc[d] = fmaf(acc_b[d], wb, acc[d] * wa);
+}
+
+void numerics_attention(const struct attention_row *row, float *out)
+{
+  static float p[BLOCK], acc[MOST_COLUMNS], zeros[MOST_COLUMNS];
+  float m = 0, l = 0;
+  for (size_t from = 0; from < row->n; from += BLOCK) {
+    struct attention_row block = *row;
+    float m_b, l_b;
+    block.n = row->n - from < BLOCK ? row->n - from : BLOCK;
+    block.first = row->first < from ? 0 : row->first - from;
+    block.position -= (ptrdiff_t)from;
+    block.k += from * row->ldk, block.v += from * row->ldv;
+    if (row->mask) block.mask += from;
+    numerics_block(&block, p, &m_b, &l_b, acc);
+    numerics_merge(row->d_v, &m, &l, out, m_b, l_b, acc);
+  }
+  if (row->sink) numerics_merge(row->d_v, &m, &l, out, *row->sink * 0x1.715476p+0f, 1, zeros);
+  float inverse = 1 / l;
+  for (size_t d = 0; d < row->d_v; d++) out[d] = l != 0 ? out[d] * inverse : 0;
 }

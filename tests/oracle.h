@@ -13,18 +13,27 @@ float numerics_sum(size_t n, const float *x);
 float numerics_linear(size_t k, const float *x, const float *w, size_t stride);
 float numerics_rms(size_t n, const float *x, float eps); /* 1 / sqrt(Σ x² / n + eps) */
 
-/* One query row over n keys: k [n][ldk], v [n][ldv]. */
+/* One query row over n keys: k [n][ldk], v [n][ldv]. Zeros in the later fields mean none. */
 struct attention_row {
   size_t d_k, d_v, n;
   const float *q, *k, *v;
   size_t ldk, ldv;
-  float c; /* scale · log2 e */
+  float c;               /* scale · log2 e, of unadjusted scores */
+  size_t first;          /* keys in front of it are not seen */
+  float scale, soft_cap; /* of adjusted scores */
+  const float *mask;     /* [n], added to scores; −inf hides a key */
+  const float *slope;    /* ALiBi: slope · (key − position) is added; NULL: none */
+  ptrdiff_t position;
+  const float *sink;
 };
 
-/* One block (n ≤ 512): p is scratch [n]. Scores must be finite. acc is left alone where n is 0. */
+/* One block (n ≤ 512) without a soft cap: p is scratch [n]. Scores must be finite. acc is left
+ * alone where nothing is seen; then l is 0. */
 void numerics_block(const struct attention_row *row, float *p, float *m, float *l, float *acc);
 void numerics_merge(size_t d_v, float *m, float *l, float *acc, float m_b, float l_b,
                     const float *acc_b);
+/* All blocks, the sink and the division: out [d_v], d_v ≤ 256. */
+void numerics_attention(const struct attention_row *row, float *out);
 
 struct estimate {
   double value, bound;
@@ -40,8 +49,9 @@ struct estimate oracle_rotated(float a, float b, float cosine, float sine);
 /* Softmax before its division: 2^((x_i − top) · c). */
 struct estimate oracle_softmax(float x_i, float top, float c);
 
-/* Attention over all n keys in blocks of `block` (512, or n for standard attention): out [d_v] with
- * bounds, and the log-sum-exp. weights is scratch [2 · n]. */
+/* Attention over the keys that the row sees, in blocks of `block` (512, or n for standard
+ * attention): out [d_v] with bounds, and the log-sum-exp. K and V of other keys may be anything.
+ * weights is scratch [2 · n]. */
 void oracle_attention(const struct attention_row *row, double scale, size_t block, double *weights,
                       struct estimate *out, struct estimate *lse);
 

@@ -1,4 +1,4 @@
-/* The attention kernels: one block of keys, the merge of blocks, the end of a row. */
+/* The attention kernel over one block of keys. Its partials' merge is test_attention_merge.c. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,11 +91,21 @@ static void run_rows(const struct xf_kernels *isa, const struct block *b, size_t
   float *m = arena_floats(&m_arena, rows, shift), *l = arena_floats(&l_arena, rows, shift);
   float *acc = arena_floats(&acc_arena, rows * width, shift);
   float *s = arena_floats(&s_arena, rows * b->lds, shift);
-  struct xf_attention_args a = {
-      rows,    b->d_k, b->d_v, arena_copy(&q_arena, rows * b->d_k, shift, b->q + first * b->d_k),
-      visible, k,      v,      b->v_stride,
-      b->c,    s,      b->lds, m,
-      l,       acc};
+  const float *q = arena_copy(&q_arena, rows * b->d_k, shift, b->q + first * b->d_k);
+  struct xf_attention_args a = {.rows = rows,
+                                .d_k = b->d_k,
+                                .d_v = b->d_v,
+                                .q = q,
+                                .visible = visible,
+                                .k = k,
+                                .v = v,
+                                .v_stride = b->v_stride,
+                                .c = b->c,
+                                .s = s,
+                                .lds = b->lds,
+                                .m = m,
+                                .l = l,
+                                .acc = acc};
   isa->attention_block(&a);
   arena_expect_untouched(&m_arena, isa->name, m, rows);
   arena_expect_untouched(&l_arena, isa->name, l, rows);
@@ -109,14 +119,10 @@ static void run_rows(const struct xf_kernels *isa, const struct block *b, size_t
 static size_t random_visible(struct rng *rng, size_t keys)
 {
   switch (rng_below(rng, 5)) {
-  case 0:
-    return keys;
-  case 1:
-    return rng_below(rng, 2) ? 0 : keys < 17 ? keys : 17;
-  case 2:
-    return keys - keys % XF_LANES;
-  default:
-    return rng_below(rng, keys + 1);
+  case 0: return keys;
+  case 1: return rng_below(rng, 2) ? 0 : keys < 17 ? keys : 17;
+  case 2: return keys - keys % XF_LANES;
+  default: return rng_below(rng, keys + 1);
   }
 }
 
@@ -152,6 +158,12 @@ static void random_block(struct rng *rng, struct block *b, enum fill fill, size_
   this_case("seed %llu %s rows %zu d_k %zu d_v %zu keys %zu v_stride %zu lds %zu shift %zu",
             (unsigned long long)seed, fill_names[fill], b->rows, d_k, d_v, b->keys, b->v_stride,
             b->lds, b->shift);
+}
+
+static void random_heads(struct rng *rng, struct block *b, enum fill fill, size_t most)
+{
+  size_t d_k = 1 + rng_below(rng, most);
+  random_block(rng, b, fill, d_k, 1 + rng_below(rng, most));
 }
 
 static void expect_result(const struct block *b, const char *isa, const char *what,
@@ -243,7 +255,7 @@ static void test_unequal_heads(void **state)
   (void)state;
   struct rng rng = {2};
   for (size_t i = 0; i < scaled(600); i++) {
-    random_block(&rng, &block, FILL_NORMAL, 1 + rng_below(&rng, 100), 1 + rng_below(&rng, 100));
+    random_heads(&rng, &block, FILL_NORMAL, 100);
     check_block(&rng, &block, 1);
   }
 }
@@ -254,7 +266,7 @@ static void test_special_values(void **state)
   struct rng rng = {3};
   for (size_t i = 0; i < scaled(150) * FILL_KINDS; i++) {
     enum fill fill = i % FILL_KINDS;
-    random_block(&rng, &block, fill, 1 + rng_below(&rng, 80), 1 + rng_below(&rng, 80));
+    random_heads(&rng, &block, fill, 80);
     if (fill == FILL_LARGE) /* scores of 1e4, not of 1e8 */
       for (size_t j = 0; j < block.rows * block.d_k; j++) block.q[j] *= 1e-4f;
     check_block(&rng, &block, fill < FILL_SPECIAL);
@@ -269,7 +281,7 @@ static void test_rows_are_independent(void **state)
   static struct result together, alone;
   struct rng rng = {4};
   for (size_t i = 0; i < scaled(300); i++) {
-    random_block(&rng, &block, FILL_NORMAL, 1 + rng_below(&rng, 80), 1 + rng_below(&rng, 80));
+    random_heads(&rng, &block, FILL_NORMAL, 80);
     size_t clean = block.keys ? rng_below(&rng, block.keys) : 0;
     for (size_t j = clean * block.d_k; j < block.keys * block.d_k; j += 3) block.k[j] = NAN;
     for (size_t j = clean * block.d_v; j < block.keys * block.d_v; j += 3) block.v[j] = INFINITY;
@@ -308,92 +320,11 @@ static void test_signs_and_infinities(void **state)
   }
 }
 
-static float random_maximum(struct rng *rng)
-{
-  static const float special[] = {0, -0.0f, 1e4f, -1e4f, INFINITY, 3e38f, -3e38f, 0x1p-140f};
-  return rng_below(rng, 4) ? 10 * rng_normal(rng) : special[rng_below(rng, 8)];
-}
-
-static void check_merge(struct rng *rng, size_t d_v, enum fill fill)
-{
-  static float old[MOST_D], add[MOST_D], want[MOST_D];
-  fill_array(rng, fill, d_v, old);
-  fill_array(rng, fill, d_v, add);
-  float m = random_maximum(rng), m_b = random_maximum(rng);
-  float l = rng_below(rng, 5) ? 1 + rng_uniform(rng) : 0;
-  float l_b = rng_below(rng, 5) ? 1 + rng_uniform(rng) : 0;
-  if (fill == FILL_SPECIAL && rng_below(rng, 2)) l_b = NAN;
-  this_case("%s d_v %zu m %a l %a m_b %a l_b %a", fill_names[fill], d_v, (double)m, (double)l,
-            (double)m_b, (double)l_b);
-  float want_m = m, want_l = l;
-  memcpy(want, old, d_v * sizeof *want);
-  numerics_merge(d_v, &want_m, &want_l, want, m_b, l_b, add);
-  for (const struct xf_kernels *isa = NULL; (isa = next_isa(isa));) {
-    size_t shift = rng_below(rng, 2);
-    float *acc = arena_copy(&acc_arena, d_v, shift, old), state[2] = {m, l};
-    const float *acc_b = arena_copy(&q_arena, d_v, shift, add);
-    isa->attention_merge(d_v, &state[0], &state[1], acc, m_b, l_b, acc_b);
-    expect_bits("merged m", isa->name, &state[0], &want_m, 1);
-    expect_bits("merged l", isa->name, &state[1], &want_l, 1);
-    expect_bits("merged acc", isa->name, acc, want, d_v);
-    arena_expect_untouched(&acc_arena, isa->name, acc, d_v);
-  }
-}
-
-static void test_merge(void **state)
-{
-  (void)state;
-  struct rng rng = {6};
-  for (size_t d_v = 1; d_v <= MOST_D; d_v++) {
-    for (size_t i = 0; i < scaled(30); i++)
-      check_merge(&rng, d_v, i % 3 ? FILL_NORMAL : FILL_SPECIAL);
-  }
-}
-
-static void check_finish(struct rng *rng, size_t d_v, enum fill fill)
-{
-  static float acc[MOST_D], want[MOST_D];
-  float m = random_maximum(rng), l = rng_below(rng, 5) ? 1 + 100 * fabsf(rng_normal(rng)) : 0;
-  if (fill == FILL_SPECIAL && rng_below(rng, 4) == 0) l = NAN;
-  this_case("%s d_v %zu m %a l %a", fill_names[fill], d_v, (double)m, (double)l);
-  fill_array(rng, fill, d_v, acc);
-  float inverse = 1 / l;
-  for (size_t d = 0; d < d_v; d++) want[d] = l == 0 ? 0 : acc[d] * inverse;
-  float scalar[MOST_D];
-  memcpy(scalar, acc, d_v * sizeof *acc);
-  float want_lse = xf_kernels_scalar.attention_finish(d_v, m, l, scalar);
-  for (const struct xf_kernels *isa = NULL; (isa = next_isa(isa));) {
-    float *in_place = arena_copy(&acc_arena, d_v, rng_below(rng, 2), acc);
-    float lse = isa->attention_finish(d_v, m, l, in_place);
-    expect_bits("finished acc", isa->name, in_place, want, d_v);
-    expect_bits("lse", isa->name, &lse, &want_lse, 1);
-    arena_expect_untouched(&acc_arena, isa->name, in_place, d_v);
-  }
-  double lse = (double)m * 0.69314718055994531 + log((double)l);
-  if (l > 0 && isfinite(m)) /* the constant, log (one ULP) and the FMA round */
-    expect_near("lse", "scalar", want_lse, lse,
-                0x1p-23 * (fabs((double)m) + log((double)l) + fabs(lse)) + 0x1p-149);
-}
-
-static void test_finish(void **state)
-{
-  (void)state;
-  struct rng rng = {7};
-  for (size_t d_v = 1; d_v <= MOST_D; d_v++) {
-    for (size_t i = 0; i < scaled(20); i++)
-      check_finish(&rng, d_v, i % 3 ? FILL_NORMAL : FILL_SPECIAL);
-  }
-}
-
 int main(void)
 {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_head_sizes),
-                                     cmocka_unit_test(test_unequal_heads),
-                                     cmocka_unit_test(test_special_values),
-                                     cmocka_unit_test(test_rows_are_independent),
-                                     cmocka_unit_test(test_signs_and_infinities),
-                                     cmocka_unit_test(test_merge),
-                                     cmocka_unit_test(test_finish),
-                                     cmocka_unit_test(test_required_isas)};
-  return cmocka_run_group_tests_name("attention kernels", tests, set_up, tear_down);
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_head_sizes),           cmocka_unit_test(test_unequal_heads),
+      cmocka_unit_test(test_special_values),       cmocka_unit_test(test_rows_are_independent),
+      cmocka_unit_test(test_signs_and_infinities), cmocka_unit_test(test_required_isas)};
+  return cmocka_run_group_tests_name("attention block", tests, set_up, tear_down);
 }

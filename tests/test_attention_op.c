@@ -57,23 +57,6 @@ static void random_heads(struct rng *rng, struct call *c, size_t most_d)
   a->scale = (1.5f + rng_uniform(rng)) / sqrtf((float)d);
 }
 
-/* numerics.md's blocks and merges, row by row. */
-static void numerics_row(const struct attention_row *row, float *out)
-{
-  static float p[XF_BLOCK], acc[MOST_D];
-  float m = 0, l = 0;
-  for (size_t from = 0; from < row->n; from += XF_BLOCK) {
-    struct attention_row block = *row;
-    float m_b, l_b;
-    block.n = row->n - from < XF_BLOCK ? row->n - from : XF_BLOCK;
-    block.k += from * row->ldk, block.v += from * row->ldv;
-    numerics_block(&block, p, &m_b, &l_b, acc);
-    numerics_merge(row->d_v, &m, &l, out, m_b, l_b, acc);
-  }
-  float inverse = 1 / l;
-  for (size_t d = 0; d < row->d_v; d++) out[d] = row->n ? out[d] * inverse : 0;
-}
-
 static void check_rows(struct rng *rng, const struct call *c, enum call_kind kind,
                        const struct call_result *r)
 {
@@ -87,7 +70,7 @@ static void check_rows(struct rng *rng, const struct call *c, enum call_kind kin
     const float *out = r->out[sequence] + token * c->a.out_stride + head * c->a.kv.d_v;
     float exact[MOST_D], lse = r->lse[sequence][token * c->a.q_heads + head];
     if (kind == FLASH) {
-      numerics_row(&row, exact);
+      numerics_attention(&row, exact);
       expect_bits("out, against numerics.md", "scalar", out, exact, row.d_v);
     }
     struct estimate want;

@@ -42,6 +42,9 @@ OPTIONS = {
 }
 
 
+ENDLESS = ["generate", "-p", "Once", "-n", "100000", "--ctx", "100000", "--ignore-eos"]
+
+
 class Result:
     def __init__(self, code, out, err):
         self.code, self.out, self.err = code, out, err
@@ -55,7 +58,8 @@ def environment(**changes):
 
 def run(*arguments, stdin=b"", stdout=subprocess.PIPE, env=None, command=None, **popen):
     done = subprocess.run([*(command or COMMAND), *arguments], input=stdin, stdout=stdout,
-                          stderr=subprocess.PIPE, env=env or environment(), timeout=TIMEOUT, **popen)
+                          stderr=subprocess.PIPE, env=env or environment(), timeout=TIMEOUT,
+                          **popen)
     return Result(done.returncode, done.stdout, done.stderr)
 
 
@@ -225,7 +229,8 @@ class Tokenize(Case):
 
     def test_ids(self):
         prompt, wanted = self.item["prompt"], self.item["prompt_ids"]
-        for model in ([], ["-m", DEMO], ["-m", os.path.join(DEMO, "tokenizer.model")]):
+        for model in ([], ["-m", DEMO], ["-m", os.path.join(DEMO, "tokenizer.model")],
+                      ["-m", os.path.join(DEMO, "tokenizer.json")]):
             self.assertEqual(self.ids(*model, "-p", prompt), wanted)
         self.assertEqual(self.ids("-p", prompt, "--no-bos"), wanted[1:])
         self.assertEqual(self.good("tokenize", "-p", prompt).decode(),
@@ -316,7 +321,8 @@ class Generate(Case):
 
     def test_same_tokens(self):
         """Whatever changes speed only, or is said twice, does not change the tokens."""
-        arguments = ["-p", "One day the old woman went into the forest", "-n", "10", "--temp", "0.9"]
+        arguments = ["-p", "One day the old woman went into the forest", "-n", "10", "--temp",
+                     "0.9"]
         wanted = self.generated(*arguments)["tokens"]
         isas = json.loads(self.good("info", "--json"))["machine"]["isas"]
         changes = [[], ["--seed", "1"], ["--threads", "1"], ["--threads", "3"], ["--chunk", "1"],
@@ -331,8 +337,8 @@ class Generate(Case):
         greedy = self.generated("-p", "The king", "-n", "10", "--temp", "0")["tokens"]
         for change in (["--temp", "0.0"], ["--temp", "1e-6"], ["--top_p", "0.000001"],
                        ["--attention", "standard", "--temp", "0"]):
-            self.assertEqual(self.generated("-p", "The king", "-n", "10", *change)["tokens"], greedy,
-                             change)
+            self.assertEqual(self.generated("-p", "The king", "-n", "10", *change)["tokens"],
+                             greedy, change)
         self.assertNotEqual(self.generated("-p", "The king", "-n", "10", "--temp", "5")["tokens"],
                             greedy)
 
@@ -374,29 +380,13 @@ class Generate(Case):
         self.bad(2, ["sse9", "XF_ISA"], "generate", "-p", "a", env=environment(XF_ISA="sse9"))
 
     def test_interrupt(self):
-        for more in ([], ["--json"]):
-            with subprocess.Popen([*COMMAND, "generate", "-p", "Once", "-n", "100000", "--ctx",
-                                   "100000", "--ignore-eos", *more], stdout=subprocess.PIPE,
-                                  stderr=subprocess.PIPE, env=environment()) as process:
-                first = os.read(process.stdout.fileno(), 4096) if not more else b""
-                if more:
-                    self.wait_until_running(process)
-                process.send_signal(signal.SIGINT)
-                out, err = process.communicate(timeout=TIMEOUT)
-            self.assertEqual((process.returncode, err), (130, b""))
-            text = (first + out).decode()
-            self.assertEqual(text[-1:] if text else "\n", "\n")
-            if more and text:
-                self.assertEqual(set(json.loads(text)), GENERATE_KEYS)
-
-    def wait_until_running(self, process):
-        """Until SIGINT is caught: before, it would end the process in the ordinary way."""
-        while process.poll() is None:
-            with open(f"/proc/{process.pid}/status", encoding="ascii") as status:
-                caught = int(re.search(r"SigCgt:\s*(\w+)", status.read())[1], 16)
-            if caught >> (signal.SIGINT - 1) & 1:
-                return
-        self.fail("ended too early")
+        with subprocess.Popen([*COMMAND, *ENDLESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              env=environment()) as process:
+            first = os.read(process.stdout.fileno(), 4096)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=TIMEOUT)
+        self.assertEqual((process.returncode, err), (130, b""))
+        self.assertEqual((first + out).decode()[-1], "\n")
 
 
 class Logits(Case):
@@ -488,8 +478,8 @@ class Info(Case):
         self.assertGreater(answer["memory"]["peak_rss_bytes"], 1 << 20)
 
     def test_choices(self):
-        answer = json.loads(self.good("info", "--json", "--isa", "scalar", "--threads", "2", "--ctx",
-                                      "5"))
+        answer = json.loads(self.good("info", "--json", "--isa", "scalar", "--threads", "2",
+                                      "--ctx", "5"))
         self.assertEqual(answer["machine"]["isa"], "scalar")
         self.assertEqual(answer["machine"]["threads"], 2)
         self.assertEqual(answer["memory"]["kv_capacity"], 5)
@@ -528,27 +518,30 @@ class Info(Case):
 
 
 class Terminal(Case):
-    def shown(self, *arguments, stdout=subprocess.PIPE):
-        """(code, stdout, what a terminal at stderr was sent)."""
+    def shown(self, *arguments, interrupt_after=None):
+        """(code, stdout, what a terminal at stderr was sent). SIGINT is sent when that matches."""
         master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        with subprocess.Popen([*COMMAND, *arguments], stdout=stdout, stderr=slave,
+        with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=slave,
                               env=environment()) as process:
             os.close(slave)
-            text = b""
-            while True:
-                try:
-                    part = os.read(master, 65536)
-                except OSError as error:
-                    if error.errno != errno.EIO:  # the other end is closed
-                        raise
-                    break
-                if not part:
-                    break
+            text = ""
+            while part := self.read_terminal(master):
                 text += part
+                if interrupt_after and re.search(interrupt_after, text):
+                    process.send_signal(signal.SIGINT)
+                    break
             out = process.stdout.read()
         os.close(master)
-        return process.returncode, out, text.decode()
+        return process.returncode, out, text
+
+    def read_terminal(self, master):
+        try:
+            return os.read(master, 65536).decode()
+        except OSError as error:
+            if error.errno != errno.EIO:  # the other end is closed
+                raise
+            return ""
 
     def visible(self, text):
         """The lines that are left on the terminal."""
@@ -581,6 +574,13 @@ class Terminal(Case):
         self.assertEqual(code, 0)
         self.assertRegex(text, r"reading the prompt: +\d+ %")
         self.assertEqual(self.visible(text), [""])
+
+    def test_interrupt_while_generating_json(self):
+        """After the prompt, whose line has been taken away: what there is comes out whole."""
+        code, out, _ = self.shown(*ENDLESS, "--json",
+                                  interrupt_after=r"reading the prompt: +0 %\r +\r\Z")
+        self.assertEqual(code, 130)
+        self.assertEqual(set(json.loads(out)), GENERATE_KEYS)
 
     def test_error_takes_the_line(self):
         code, _, text = self.shown("logits", "--ids", "1,4096", "--chunk", "1", "-o",

@@ -85,10 +85,13 @@ static void test_size(void **state)
   memcpy(text, "{\"a\":", 5);
   bad(text, DEPTH, XF_E_FORMAT, "malformed");
   free(text);
-  size_t huge = ((size_t)16 << 20) + 1;
+  size_t huge = ((size_t)64 << 20) + 1;
   text = malloc(huge);
   memset(text, ' ', huge);
-  bad(text, huge, XF_E_UNSUPPORTED, "16777216");
+  bad(text, huge, XF_E_UNSUPPORTED, "67108864");
+  for (size_t i = 0; i < huge / 4; i++) text[i] = "1,"[i % 2];
+  memcpy(text, "{\"a\":[", 6);
+  bad(text, huge / 4, XF_E_UNSUPPORTED, "more than 4194304 values");
   free(text);
 }
 

@@ -7,7 +7,7 @@
 #include "tests/isas.h"
 #include "tests/oracle.h"
 
-enum { MOST_ROWS = 25, MOST_K = 1100, MOST_N = 200, MOST_GAP = 5 };
+enum { MOST_ROWS = 25, MOST_K = 1100, MOST_N = 208, MOST_GAP = 5 };
 
 static const xf_type types[] = {XF_F32, XF_F16, XF_BF16};
 
@@ -165,6 +165,13 @@ static size_t a_length(struct rng *rng, size_t least, size_t most)
   }
 }
 
+static void check_random(struct rng *rng, enum fill fill, size_t most_k, size_t most_n)
+{
+  xf_type type = types[rng_below(rng, 3)];
+  size_t rows = 1 + rng_below(rng, MOST_ROWS), k = a_length(rng, 1, most_k);
+  check_problem(rng, type, fill, rows, k, a_length(rng, 1, most_n));
+}
+
 /* Every number of rows with every class of n. */
 static void test_rows_and_columns(void **state)
 {
@@ -186,9 +193,10 @@ static void test_chain_lengths(void **state)
   struct rng rng = {2};
   for (size_t i = 0; i < n_length_classes; i++) {
     for (size_t t = 0; t < 3; t++) {
-      for (size_t repeat = scaled(12); length_classes[i] > 0 && repeat > 0; repeat--)
-        check_problem(&rng, types[t], FILL_NORMAL, 1 + rng_below(&rng, MOST_ROWS),
-                      length_classes[i], a_length(&rng, 1, MOST_N));
+      for (size_t repeat = scaled(12); length_classes[i] > 0 && repeat > 0; repeat--) {
+        size_t rows = 1 + rng_below(&rng, MOST_ROWS), n = a_length(&rng, 1, MOST_N);
+        check_problem(&rng, types[t], FILL_NORMAL, rows, length_classes[i], n);
+      }
     }
   }
 }
@@ -197,9 +205,7 @@ static void test_random_shapes(void **state)
 {
   (void)state;
   struct rng rng = {3};
-  for (size_t i = 0; i < scaled(1500); i++)
-    check_problem(&rng, types[rng_below(&rng, 3)], FILL_NORMAL, 1 + rng_below(&rng, MOST_ROWS),
-                  a_length(&rng, 1, MOST_K), a_length(&rng, 1, MOST_N));
+  for (size_t i = 0; i < scaled(1500); i++) check_random(&rng, FILL_NORMAL, MOST_K, MOST_N);
 }
 
 static void test_special_values(void **state)
@@ -207,9 +213,7 @@ static void test_special_values(void **state)
   (void)state;
   static const enum fill fills[] = {FILL_SMALL_INTEGERS, FILL_LARGE, FILL_DENORMAL, FILL_SPECIAL};
   struct rng rng = {4};
-  for (size_t i = 0; i < scaled(1000); i++)
-    check_problem(&rng, types[rng_below(&rng, 3)], fills[i % 4], 1 + rng_below(&rng, MOST_ROWS),
-                  a_length(&rng, 1, 600), a_length(&rng, 1, 100));
+  for (size_t i = 0; i < scaled(1000); i++) check_random(&rng, fills[i % 4], 600, 100);
 }
 
 /* A row's bits do not depend on the rows beside it: prefill equals decode. */
@@ -218,8 +222,9 @@ static void test_rows_are_independent(void **state)
   (void)state;
   struct rng rng = {5};
   for (size_t i = 0; i < scaled(30); i++) {
-    struct problem p = problem_new(&rng, types[i % 3], FILL_NORMAL, 1 + rng_below(&rng, MOST_ROWS),
-                                   a_length(&rng, 1, MOST_K), a_length(&rng, 1, MOST_N));
+    size_t rows = 1 + rng_below(&rng, MOST_ROWS), k = a_length(&rng, 1, MOST_K);
+    struct problem p =
+        problem_new(&rng, types[i % 3], FILL_NORMAL, rows, k, a_length(&rng, 1, MOST_N));
     this_case("%s rows %zu k %zu n %zu", xf_type_name(p.type), p.rows, p.k, p.n);
     for (const struct xf_kernels *isa = NULL; (isa = next_isa(isa));) {
       const void *w = guarded_weights(&p);

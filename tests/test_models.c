@@ -23,7 +23,7 @@ static struct engine engine_open(const char *isa, const char *path, xf_attention
 {
   struct engine e = {.isa = isa};
   xf_model_options options = {.struct_size = sizeof options, .attention = attention};
-  e.context = open_context(isa, 0);
+  e.context = open_context(isa, 1);
   e.model = open_model(e.context, path, &options);
   xf_model_info info;
   xf_model_get_info(e.model, &info);

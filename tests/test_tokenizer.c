@@ -1,88 +1,42 @@
-/* Encoding and decoding against what llama.cpp and SentencePiece give. */
+/* Encoding and decoding against what llama.cpp, SentencePiece and Hugging Face's tokenizers give.
+ */
 #include <cjson/cJSON.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "exactflash/tokenizer.h"
 #include "tests/support.h"
+#include "tests/tokenizer_support.h"
 
-/* malloc'd ids or bytes. */
-struct ids {
-  int32_t *data;
-  size_t n;
-};
-struct bytes {
-  char *data;
-  size_t n;
+/* A vocabulary and the cases made with it. */
+struct vocabulary {
+  const char *file, *cases;
+  int32_t bos;
+  size_t encodings, quirks, decodings;
 };
 
-static xf_tokenizer *open_tokenizer(const char *path)
+static const struct vocabulary vocabularies[] = {
+    {"llama2-tokenizer.model", "llama-spm", 1, 295, 2, 52},
+    {"ggml-vocab-llama-spm.gguf", "llama-spm", 1, 295, 2, 52},
+    {"ggml-vocab-gpt-2.gguf", "gpt-2", 50256, 295, 16, 31},
+    {"ggml-vocab-llama-bpe.gguf", "llama-bpe", 128000, 295, 16, 31},
+};
+
+static xf_tokenizer *open_fixture(const struct vocabulary *vocabulary)
 {
-  xf_tokenizer *tokenizer;
-  xf_error error;
-  if (xf_tokenizer_open(path, &tokenizer, &error) != XF_OK) fail_msg("%s", error.message);
-  return tokenizer;
+  char path[200];
+  snprintf(path, sizeof path, "tokenizer/%s", vocabulary->file);
+  return open_tokenizer(fixture(path));
 }
 
-static struct ids encode(const xf_tokenizer *tokenizer, const char *text, size_t bytes,
-                         uint32_t flags)
+/* The lines of the vocabulary's cases, in what the caller frees. */
+static char *read_cases(const struct vocabulary *vocabulary, const char *kind)
 {
-  struct ids ids = {0};
-  size_t n;
-  assert_int_equal(xf_tokenizer_encode(tokenizer, text, bytes, flags, NULL, 0, &ids.n, NULL),
-                   XF_OK);
-  ids.data = malloc((ids.n + 1) * sizeof *ids.data);
-  ids.data[ids.n] = -7;
-  assert_int_equal(xf_tokenizer_encode(tokenizer, text, bytes, flags, ids.data, ids.n, &n, NULL),
-                   XF_OK);
-  assert_int_equal(n, ids.n);
-  assert_int_equal(ids.data[ids.n], -7);
-  return ids;
-}
-
-static struct bytes decode(const xf_tokenizer *tokenizer, const int32_t *ids, size_t n)
-{
-  struct bytes text = {0};
+  char path[200];
   size_t bytes;
-  assert_int_equal(xf_tokenizer_decode(tokenizer, ids, n, NULL, 0, &text.n, NULL), XF_OK);
-  text.data = malloc(text.n + 1);
-  text.data[text.n] = 'x';
-  assert_int_equal(xf_tokenizer_decode(tokenizer, ids, n, text.data, text.n, &bytes, NULL), XF_OK);
-  assert_int_equal(bytes, text.n);
-  assert_int_equal(text.data[text.n], 'x');
-  return text;
-}
-
-static struct bytes from_hex(const char *hex, size_t digits)
-{
-  struct bytes out = {malloc(digits / 2 + 1), digits / 2};
-  assert_int_equal(digits % 2, 0);
-  for (size_t i = 0; i < out.n; i++) {
-    unsigned value;
-    assert_int_equal(sscanf(hex + 2 * i, "%2x", &value), 1);
-    out.data[i] = (char)value;
-  }
-  return out;
-}
-
-static struct ids from_text(const char *list)
-{
-  struct ids out = {malloc((strlen(list) + 1) * sizeof *out.data), 0};
-  char *end;
-  for (const char *at = list; *at; at = *end ? end + 1 : end)
-    out.data[out.n++] = (int32_t)strtol(at, &end, 10);
-  return out;
-}
-
-static void assert_ids(const char *what, struct ids got, struct ids want)
-{
-  bool same = got.n == want.n;
-  for (size_t i = 0; same && i < got.n; i++) same = got.data[i] == want.data[i];
-  if (same) return;
-  for (size_t i = 0; i < got.n; i++) print_message("%d ", (int)got.data[i]);
-  fail_msg("%s: the ids above are wrong", what);
+  snprintf(path, sizeof path, "tokenizer/%s.%s.tsv", vocabulary->cases, kind);
+  return (char *)read_file(fixture(path), &bytes);
 }
 
 /* The next field of a line of tab-separated ones, NUL-terminated; NULL when there is none. */
@@ -92,25 +46,35 @@ static char *next_field(char **line)
 }
 
 static void check_encoding(const xf_tokenizer *tokenizer, const char *hex, struct bytes text,
-                           const char *ids, uint32_t flags)
+                           const char *ids, int32_t bos, uint32_t flags)
 {
   struct ids want = from_text(ids), got = encode(tokenizer, text.data, text.n, flags);
   assert_ids(hex, got, want);
   struct ids with_bos = encode(tokenizer, text.data, text.n, flags | XF_ENCODE_BOS);
-  assert_int_equal(with_bos.data[0], 1);
+  assert_int_equal(with_bos.data[0], bos);
   assert_ids(hex, (struct ids){with_bos.data + 1, with_bos.n - 1}, want);
   free(want.data);
   free(got.data);
   free(with_bos.data);
 }
 
-static void llama_encode(void **state)
+/* Encodes, decodes and streams: no byte is lost. */
+static void check_whole(const xf_tokenizer *tokenizer, struct bytes text)
 {
-  (void)state;
-  xf_tokenizer *tokenizer = open_tokenizer(fixture("tokenizer/llama2-tokenizer.model"));
-  size_t bytes, cases = 0, quirks = 0;
-  char *file = (char *)read_file(fixture("tokenizer/llama-spm.encode.tsv"), &bytes);
-  char *rest = file, *line;
+  struct ids got = encode(tokenizer, text.data, text.n, 0);
+  struct bytes back = decode(tokenizer, got.data, got.n);
+  assert_int_equal(back.n, text.n);
+  assert_memory_equal(back.data, text.data, text.n);
+  free(got.data);
+  free(back.data);
+}
+
+static void check_encodings(const struct vocabulary *v)
+{
+  xf_tokenizer *tokenizer = open_fixture(v);
+  assert_int_equal(xf_tokenizer_bos(tokenizer), v->bos);
+  size_t cases = 0, quirks = 0;
+  char *file = read_cases(v, "encode"), *rest = file, *line;
   while ((line = strsep(&rest, "\n")) && *line) {
     char *tag = next_field(&line), *hex = next_field(&line), *ids = next_field(&line);
     char *ids_special = next_field(&line);
@@ -119,72 +83,24 @@ static void llama_encode(void **state)
     cases++;
     if (strcmp(tag, "quirk") == 0) { /* llama.cpp loses bytes here: ours must not */
       quirks++;
-      struct ids got = encode(tokenizer, text.data, text.n, 0);
-      struct bytes back = decode(tokenizer, got.data, got.n);
-      assert_int_equal(back.n, text.n);
-      assert_memory_equal(back.data, text.data, text.n);
-      free(got.data);
-      free(back.data);
+      check_whole(tokenizer, text);
     } else {
-      check_encoding(tokenizer, hex, text, ids, 0);
-      check_encoding(tokenizer, hex, text, ids_special, XF_ENCODE_PARSE_SPECIAL);
+      check_encoding(tokenizer, hex, text, ids, v->bos, 0);
+      check_encoding(tokenizer, hex, text, ids_special, v->bos, XF_ENCODE_PARSE_SPECIAL);
     }
     free(text.data);
   }
-  assert_int_equal(cases, 295);
-  assert_int_equal(quirks, 2);
+  assert_int_equal(cases, v->encodings);
+  assert_int_equal(quirks, v->quirks);
   free(file);
   xf_tokenizer_close(tokenizer);
 }
 
-/* What a stream must give: each byte outside of valid UTF-8 as one U+FFFD. Written the long way, by
- * code points, so that it is not the library's code again. */
-static struct bytes replace_invalid(struct bytes raw)
+static void encodings(void **state)
 {
-  struct bytes out = {malloc(3 * raw.n + 1), 0};
-  for (size_t i = 0; i < raw.n;) {
-    const unsigned char *s = (const unsigned char *)raw.data + i;
-    size_t n = s[0] < 0x80           ? 1
-               : (s[0] >> 5) == 0x06 ? 2
-               : (s[0] >> 4) == 0x0E ? 3
-               : (s[0] >> 3) == 0x1E ? 4
-                                     : 0;
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    bool valid = n > 0 && i + n <= raw.n;
-    uint32_t code = n == 1 ? s[0] : n ? s[0] & (0x7Fu >> n) : 0;
-    for (size_t k = 1; valid && k < n; k++) {
-      valid = (s[k] & 0xC0) == 0x80;
-      code = code << 6 | (s[k] & 0x3Fu);
-    }
-    valid = valid && code >= least[n] && code <= 0x10FFFF && (code < 0xD800 || code > 0xDFFF);
-    memcpy(out.data + out.n, valid ? (const char *)s : "\xEF\xBF\xBD", valid ? n : 3);
-    out.n += valid ? n : 3;
-    i += valid ? n : 1;
-  }
-  return out;
-}
-
-/* Pushes the ids; what comes out together must be want, and no piece of it may be broken. */
-static void check_stream(xf_decoder *decoder, struct ids ids, struct bytes want)
-{
-  size_t at = 0;
-  for (size_t i = 0; i <= ids.n; i++) {
-    const char *text;
-    size_t bytes;
-    if (i < ids.n)
-      assert_int_equal(xf_decoder_push(decoder, ids.data[i], &text, &bytes), XF_OK);
-    else
-      assert_int_equal(xf_decoder_flush(decoder, &text, &bytes), XF_OK);
-    assert_int_equal(text[bytes], '\0');
-    struct bytes whole = replace_invalid((struct bytes){(char *)(uintptr_t)text, bytes});
-    assert_int_equal(whole.n, bytes); /* already valid, so no character was cut */
-    assert_memory_equal(whole.data, text, bytes);
-    free(whole.data);
-    assert_true(at + bytes <= want.n);
-    assert_memory_equal(text, want.data + at, bytes);
-    at += bytes;
-  }
-  assert_int_equal(at, want.n);
+  (void)state;
+  for (size_t i = 0; i < sizeof vocabularies / sizeof *vocabularies; i++)
+    check_encodings(&vocabularies[i]);
 }
 
 static void check_decoding(const xf_tokenizer *tokenizer, xf_decoder *decoder, char *line)
@@ -212,20 +128,25 @@ static void check_decoding(const xf_tokenizer *tokenizer, xf_decoder *decoder, c
   free(shown.data);
 }
 
-static void llama_decode(void **state)
+static void check_decodings(const struct vocabulary *v)
 {
-  (void)state;
-  xf_tokenizer *tokenizer = open_tokenizer(fixture("tokenizer/llama2-tokenizer.model"));
+  xf_tokenizer *tokenizer = open_fixture(v);
   xf_decoder *decoder;
   assert_int_equal(xf_decoder_create(tokenizer, &decoder, NULL), XF_OK);
-  size_t bytes, cases = 0;
-  char *file = (char *)read_file(fixture("tokenizer/llama-spm.decode.tsv"), &bytes);
-  char *rest = file, *line;
+  size_t cases = 0;
+  char *file = read_cases(v, "decode"), *rest = file, *line;
   for (; (line = strsep(&rest, "\n")) && *line; cases++) check_decoding(tokenizer, decoder, line);
-  assert_int_equal(cases, 52);
+  assert_int_equal(cases, v->decodings);
   free(file);
   xf_decoder_destroy(decoder);
   xf_tokenizer_close(tokenizer);
+}
+
+static void decodings(void **state)
+{
+  (void)state;
+  for (size_t i = 0; i < sizeof vocabularies / sizeof *vocabularies; i++)
+    check_decodings(&vocabularies[i]);
 }
 
 /* Bytes cut into tokens at random: byte tokens, and pieces where one fits. */
@@ -330,7 +251,7 @@ static void stories(void **state)
 
 int main(void)
 {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(llama_encode), cmocka_unit_test(llama_decode),
+  const struct CMUnitTest tests[] = {cmocka_unit_test(encodings), cmocka_unit_test(decodings),
                                      cmocka_unit_test(random_streams), cmocka_unit_test(demo_model),
                                      cmocka_unit_test(stories)};
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,10 +8,20 @@
 extern "C" {
 #endif
 
-/* Little-endian IEEE 754 binary32 and binary16, and bfloat16 (the upper half of a binary32). */
-typedef enum xf_type { XF_F32 = 1, XF_F16, XF_BF16 } xf_type;
+/* Little-endian IEEE 754 binary32 and binary16, bfloat16 (the upper half of a binary32), signed
+ * bytes, and truth values of one byte (0: false). Weights are of the first three. */
+typedef enum xf_type { XF_F32 = 1, XF_F16, XF_BF16, XF_I8, XF_BOOL } xf_type;
 
-/* "f32", "f16", "bf16"; "unknown type" for other values. */
+/* A borrowed array. Strides are in bytes and may be 0 (broadcast) or negative. data NULL: none. */
+typedef struct xf_view {
+  const void *data;
+  xf_type type;
+  uint32_t rank;
+  int64_t shape[4];
+  int64_t stride[4];
+} xf_view;
+
+/* "f32", "f16", "bf16", "i8", "bool"; "unknown type" for other values. */
 XF_API const char *xf_type_name(xf_type type);
 /* Bytes of one element; 0 for other values. */
 XF_API size_t xf_type_size(xf_type type);

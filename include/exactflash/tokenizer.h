@@ -1,5 +1,6 @@
-/* Text to ids and back: SentencePiece BPE with byte fallback (Kudo & Richardson 2018), read from
- * tokenizer.model. */
+/* Text to ids and back, by byte pair encoding: SentencePiece's with byte fallback (Kudo &
+ * Richardson 2018) and the byte-level one (Radford et al. 2019) of GPT-2, SmolLM2, Llama 3 and
+ * Qwen2. */
 #ifndef EXACTFLASH_TOKENIZER_H
 #define EXACTFLASH_TOKENIZER_H
 
@@ -11,24 +12,29 @@ extern "C" {
 
 typedef struct xf_tokenizer xf_tokenizer;
 
-/* path: a tokenizer.model, or a folder that holds one. Immutable and shareable by threads. */
+/* path: a tokenizer.model, a tokenizer.json, a GGUF file (one with a vocabulary only will do), or a
+ * folder that holds one of the first two, tokenizer.model being preferred. tokenizer.json names no
+ * BOS and EOS: they are those of tokenizer_config.json beside it. Immutable and shareable by
+ * threads. */
 XF_API xf_status xf_tokenizer_open(const char *path, xf_tokenizer **out, xf_error *error);
 XF_API void xf_tokenizer_close(xf_tokenizer *tokenizer); /* NULL is allowed */
 
 XF_API size_t xf_tokenizer_vocab_size(const xf_tokenizer *tokenizer);
 XF_API int32_t xf_tokenizer_bos(const xf_tokenizer *tokenizer); /* −1: none */
 XF_API int32_t xf_tokenizer_eos(const xf_tokenizer *tokenizer); /* −1: none */
+/* Whether the model was made for prompts that begin with BOS (XF_ENCODE_BOS). */
+XF_API int xf_tokenizer_adds_bos(const xf_tokenizer *tokenizer);
 
 enum {
   XF_ENCODE_BOS = 1, /* put the BOS id first */
   /* Read the spelling of a control or unknown token ("</s>", "<unk>") as that token: the leftmost
    * first, of those that begin there the longest. The text behind one is encoded as a text of its
-   * own, with its own dummy prefix. */
+   * own, with its own dummy prefix where the model has one. User-defined tokens are always read. */
   XF_ENCODE_PARSE_SPECIAL = 2
 };
 
-/* Encodes bytes utf8[0 … bytes), less than 1 GiB of any bytes; what is not UTF-8 becomes byte
- * tokens. Writes at most capacity ids and sets *n to the count of the whole encoding, so that a
+/* Encodes bytes utf8[0 … bytes), less than 1 GiB of any bytes; no byte is lost where they are not
+ * UTF-8. Writes at most capacity ids and sets *n to the count of the whole encoding, so that a
  * first call with capacity 0 (ids may be NULL) tells the size. */
 XF_API xf_status xf_tokenizer_encode(const xf_tokenizer *tokenizer, const char *utf8, size_t bytes,
                                      uint32_t flags, int32_t *ids, size_t capacity, size_t *n,

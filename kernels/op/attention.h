@@ -4,24 +4,24 @@
 #ifndef XF_OP_ATTENTION_H
 #define XF_OP_ATTENTION_H
 
-static size_t most_visible(const size_t *visible, size_t rows)
+static size_t most(const size_t *keys, size_t rows)
 {
-  size_t most = 0;
-  for (size_t r = 0; r < rows; r++) most = visible[r] > most ? visible[r] : most;
-  return most;
+  size_t n = 0;
+  for (size_t r = 0; r < rows; r++) n = keys[r] > n ? keys[r] : n;
+  return n;
 }
 
-static size_t least_visible(const size_t *visible, size_t rows)
+static size_t least(const size_t *keys, size_t rows)
 {
-  size_t least = visible[0];
-  for (size_t r = 1; r < rows; r++) least = visible[r] < least ? visible[r] : least;
-  return least;
+  size_t n = keys[0];
+  for (size_t r = 1; r < rows; r++) n = keys[r] < n ? keys[r] : n;
+  return n;
 }
 
-/* s = q · kᵀ over whole panels; what lies past a row's visible keys is not used. */
+/* s = q · kᵀ over whole panels; what lies outside a row's visible keys is not used. */
 static void attention_scores(const struct xf_attention_args *a)
 {
-  size_t all = (most_visible(a->visible, a->rows) + XF_LANES - 1) / XF_LANES;
+  size_t all = (most(a->visible, a->rows) + XF_LANES - 1) / XF_LANES;
   size_t wide = tile_panels(tile_rows(a->rows));
   for (size_t p = 0, panels; p < all; p += panels) {
     panels = all - p >= wide ? wide : 1;
@@ -29,45 +29,153 @@ static void attention_scores(const struct xf_attention_args *a)
     for (size_t i = 0; i < panels; i++) k[i] = a->k[p + i];
     for (size_t r = 0, rows; r < a->rows; r += rows) {
       rows = tile_rows(a->rows - r);
-      if (most_visible(a->visible + r, rows) <= p * XF_LANES) continue;
+      if (most(a->visible + r, rows) <= p * XF_LANES) continue;
       dot_f32(rows, panels, a->q + r * a->d_k, a->d_k, k, a->d_k, a->s + r * a->lds + p * XF_LANES,
               a->lds, false);
     }
   }
 }
 
-/* Rows r … r + rows − 1 of acc = p · v: all rows over the keys that each of them sees, then each
- * row alone over the rest of its own, so that a masked key is never multiplied (0 · NaN would
- * leak). */
-static void attention_values_tile(const struct xf_attention_args *a, size_t r, size_t rows)
+/* Replaces scores s[0 … n−1], n a multiple of 16, by soft_cap · tanh(s · (scale / soft_cap)). */
+XF_APART void soft_cap_row(float *s, size_t n, float scale, float soft_cap)
 {
+  const v16 ratio = v16_set1(scale / soft_cap), cap = v16_set1(soft_cap);
+  for (size_t i = 0; i < n; i += XF_LANES)
+    v16_store(s + i, v16_mul(cap, v16_tanh(v16_mul(v16_load(s + i), ratio))));
+}
+
+/* Replaces scores s[0 … n−1] by fma(s, scale, bias). A masked key's becomes −inf whatever its K
+ * holds. */
+XF_APART void bias_row(float *s, size_t n, float scale, const float *bias)
+{
+  const v16 factor = v16_set1(scale);
+  size_t i = 0;
+  for (; i + XF_LANES <= n; i += XF_LANES) {
+    v16 b = v16_load(bias + i);
+    v16_store(s + i, v16_keep_masked(v16_fma(v16_load(s + i), factor, b), b));
+  }
+  if (i == n) return;
+  v16 b = v16_load_n(bias + i, n - i);
+  v16_store(s + i, v16_keep_masked(v16_fma(v16_load(s + i), factor, b), b));
+}
+
+/* Replaces a row's scores from a multiple of 16 on by the adjusted ones. */
+static void attention_adjust_row(const struct xf_attention_args *a, size_t r, size_t from)
+{
+  if (a->visible[r] <= from) return;
+  float *s = a->s + r * a->lds + from;
+  size_t n = a->visible[r] - from;
+  size_t whole = (n + XF_LANES - 1) / XF_LANES * XF_LANES;
+  if (a->soft_cap != 0) soft_cap_row(s, whole, a->scale, a->soft_cap);
+  if (a->bias) bias_row(s, n, a->soft_cap != 0 ? 1.0f : a->scale, a->bias + r * a->ldb + from);
+}
+
+/* Row r's scores become p; keys before the first visible one count as −inf, so that every key keeps
+ * its place in the row sum. */
+static void attention_softmax_row(const struct xf_attention_args *a, size_t r, size_t first)
+{
+  float *s = a->s + r * a->lds;
+  size_t from = first / 64 * 64;
+  attention_adjust_row(a, r, from);
+  for (size_t i = from; i < first; i++) s[i] = -INFINITY;
+  size_t n = a->visible[r] > first ? a->visible[r] - from : 0;
+  tile_softmax(s + from, n, a->c, &a->m[r], &a->l[r]);
+}
+
+/* acc of rows r … r + rows − 1 continues over keys [from, to), all of its columns. */
+static void attention_values_range(const struct xf_attention_args *a, size_t r, size_t rows,
+                                   size_t from, size_t to, bool resume)
+{
+  if (from >= to) return;
   size_t ld = (a->d_v + XF_LANES - 1) / XF_LANES * XF_LANES;
-  size_t common = least_visible(a->visible + r, rows);
-  struct value_tile t = {.ldp = a->lds, .v = a->v, .v_stride = a->v_stride, .ld = ld};
+  struct value_tile t = {.p = a->s + r * a->lds,
+                         .ldp = a->lds,
+                         .v = a->v,
+                         .v_stride = a->v_stride,
+                         .from = from,
+                         .to = to,
+                         .ld = ld,
+                         .resume = resume};
   for (size_t panels; t.column < ld; t.column += panels * XF_LANES) {
     panels = ld - t.column >= TILE_VALUE_PANELS * XF_LANES ? TILE_VALUE_PANELS : 1;
-    if (common > 0) {
-      t.from = 0, t.to = common, t.resume = false;
-      t.p = a->s + r * a->lds, t.acc = a->acc + r * ld + t.column;
-      tile_values(rows, panels, &t);
+    t.acc = a->acc + r * ld + t.column;
+    tile_values(rows, panels, &t);
+  }
+}
+
+/* acc = p · v of a few rows: together over the keys that each of them sees, and each row alone over
+ * those before and behind. A key that a row does not see is never multiplied: 0 · NaN would leak,
+ * and −0 + 0 would lose a sign. */
+static void attention_values(const struct xf_attention_args *a, size_t r, size_t rows,
+                             const size_t *first)
+{
+  size_t ld = (a->d_v + XF_LANES - 1) / XF_LANES * XF_LANES;
+  size_t from = most(first, rows), to = least(a->visible + r, rows);
+  bool apart = from >= to, early = least(first, rows) < from;
+  for (size_t i = 0; i < rows; i++) {
+    size_t end = apart ? a->visible[r + i] : from;
+    if (early && !apart) memset(a->acc + (r + i) * ld, 0, ld * sizeof *a->acc);
+    attention_values_range(a, r + i, 1, first[i], end, false);
+  }
+  if (apart) return;
+  attention_values_range(a, r, rows, from, to, early);
+  for (size_t i = 0; i < rows; i++)
+    attention_values_range(a, r + i, 1, to, a->visible[r + i], true);
+}
+
+/* ---- the same where the bias may mask keys ---- */
+
+static bool sees(const struct xf_attention_args *a, size_t r, size_t first, size_t key)
+{
+  return key >= first && key < a->visible[r] && a->bias[r * a->ldb + key] != -INFINITY;
+}
+
+static size_t count_seeing(const struct xf_attention_args *a, size_t r, size_t rows,
+                           const size_t *first, size_t key)
+{
+  size_t n = 0;
+  for (size_t i = 0; i < rows; i++) n += sees(a, r + i, first[i], key);
+  return n;
+}
+
+/* Each row alone over those keys of [from, to) that it sees. */
+static void attention_values_apart(const struct xf_attention_args *a, size_t r, size_t rows,
+                                   const size_t *first, size_t from, size_t to)
+{
+  for (size_t i = 0; i < rows; i++) {
+    for (size_t j = from, end; j < to; j = end) {
+      bool seen = sees(a, r + i, first[i], j);
+      for (end = j + 1; end < to && sees(a, r + i, first[i], end) == seen;) end++;
+      if (seen) attention_values_range(a, r + i, 1, j, end, true);
     }
-    t.from = common, t.resume = common > 0;
-    for (size_t i = r; i < r + rows; i++) {
-      if (a->visible[i] == common) continue;
-      t.to = a->visible[i], t.p = a->s + i * a->lds, t.acc = a->acc + i * ld + t.column;
-      tile_values(1, panels, &t);
-    }
+  }
+}
+
+static void attention_values_masked(const struct xf_attention_args *a, size_t r, size_t rows,
+                                    const size_t *first)
+{
+  size_t ld = (a->d_v + XF_LANES - 1) / XF_LANES * XF_LANES;
+  memset(a->acc + r * ld, 0, rows * ld * sizeof *a->acc);
+  size_t last = most(a->visible + r, rows);
+  for (size_t j = least(first, rows), end; j < last; j = end) {
+    bool all = count_seeing(a, r, rows, first, j) == rows;
+    for (end = j + 1; end < last && (count_seeing(a, r, rows, first, end) == rows) == all;) end++;
+    if (all)
+      attention_values_range(a, r, rows, j, end, true);
+    else
+      attention_values_apart(a, r, rows, first, j, end);
   }
 }
 
 static void attention_block(const struct xf_attention_args *a)
 {
+  static const size_t zeros[XF_ATTENTION_ROWS];
+  const size_t *first = a->first ? a->first : zeros;
   attention_scores(a);
-  for (size_t r = 0; r < a->rows; r++)
-    tile_softmax(a->s + r * a->lds, a->visible[r], a->c, &a->m[r], &a->l[r]);
+  for (size_t r = 0; r < a->rows; r++) attention_softmax_row(a, r, first[r]);
   for (size_t r = 0, rows; r < a->rows; r += rows) {
     rows = tile_value_rows(a->rows - r);
-    attention_values_tile(a, r, rows);
+    (a->bias ? attention_values_masked : attention_values)(a, r, rows, first + r);
   }
 }
 

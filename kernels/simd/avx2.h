@@ -132,4 +132,20 @@ XF_INLINE v16 v16_cos(v16 v)
   return (v16){XF_SLEEF(cosf8_u10avx2)(v.lo), XF_SLEEF(cosf8_u10avx2)(v.hi)};
 }
 
+XF_INLINE v16 v16_tanh(v16 v)
+{
+  return (v16){XF_SLEEF(tanhf8_u10avx2)(v.lo), XF_SLEEF(tanhf8_u10avx2)(v.hi)};
+}
+
+XF_INLINE __m256 v16_keep_masked_half(__m256 v, __m256 mask)
+{
+  const __m256 masked = _mm256_set1_ps(-INFINITY);
+  return _mm256_blendv_ps(v, masked, _mm256_cmp_ps(mask, masked, _CMP_EQ_OQ));
+}
+
+XF_INLINE v16 v16_keep_masked(v16 v, v16 mask)
+{
+  return (v16){v16_keep_masked_half(v.lo, mask.lo), v16_keep_masked_half(v.hi, mask.hi)};
+}
+
 #endif

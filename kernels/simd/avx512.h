@@ -113,4 +113,15 @@ XF_INLINE v16 v16_cos(v16 v)
   return XF_SLEEF(cosf16_u10avx512f)(v);
 }
 
+XF_INLINE v16 v16_tanh(v16 v)
+{
+  return XF_SLEEF(tanhf16_u10avx512f)(v);
+}
+
+XF_INLINE v16 v16_keep_masked(v16 v, v16 mask)
+{
+  const __m512 masked = _mm512_set1_ps(-INFINITY);
+  return _mm512_mask_mov_ps(v, _mm512_cmp_ps_mask(mask, masked, _CMP_EQ_OQ), masked);
+}
+
 #endif

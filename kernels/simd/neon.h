@@ -153,4 +153,17 @@ XF_INLINE v16 v16_cos(v16 v)
   return v;
 }
 
+XF_INLINE v16 v16_tanh(v16 v)
+{
+  for (int i = 0; i < 4; i++) v.r[i] = XF_SLEEF(tanhf4_u10advsimd)(v.r[i]);
+  return v;
+}
+
+XF_INLINE v16 v16_keep_masked(v16 v, v16 mask)
+{
+  const float32x4_t masked = vdupq_n_f32(-INFINITY);
+  for (int i = 0; i < 4; i++) v.r[i] = vbslq_f32(vceqq_f32(mask.r[i], masked), masked, v.r[i]);
+  return v;
+}
+
 #endif

@@ -145,4 +145,18 @@ XF_INLINE v16 v16_cos(v16 v)
   return v;
 }
 
+XF_INLINE v16 v16_tanh(v16 v)
+{
+  for (int i = 0; i < XF_LANES; i++) v.r[i] = XF_SLEEF(tanhf1_u10purecfma)(v.r[i]);
+  return v;
+}
+
+/* −inf where mask is −inf, v elsewhere. */
+XF_INLINE v16 v16_keep_masked(v16 v, v16 mask)
+{
+  for (int i = 0; i < XF_LANES; i++)
+    if (mask.r[i] == -INFINITY) v.r[i] = -INFINITY;
+  return v;
+}
+
 #endif

@@ -59,27 +59,13 @@ XF_INLINE void tile_dot(xf_type type, size_t rows, size_t panels, const float *x
                         const void *const *w, size_t k, float *y, size_t ldy, bool add)
 {
   switch (rows << 4 | panels) {
-  case 0x61:
-    tile_dot_shape(type, 6, 1, x, ldx, w, k, y, ldy, add);
-    break;
-  case 0x41:
-    tile_dot_shape(type, 4, 1, x, ldx, w, k, y, ldy, add);
-    break;
-  case 0x22:
-    tile_dot_shape(type, 2, 2, x, ldx, w, k, y, ldy, add);
-    break;
-  case 0x21:
-    tile_dot_shape(type, 2, 1, x, ldx, w, k, y, ldy, add);
-    break;
-  case 0x14:
-    tile_dot_shape(type, 1, 4, x, ldx, w, k, y, ldy, add);
-    break;
-  case 0x12:
-    tile_dot_shape(type, 1, 2, x, ldx, w, k, y, ldy, add);
-    break;
-  default:
-    tile_dot_shape(type, 1, 1, x, ldx, w, k, y, ldy, add);
-    break;
+  case 0x61: tile_dot_shape(type, 6, 1, x, ldx, w, k, y, ldy, add); break;
+  case 0x41: tile_dot_shape(type, 4, 1, x, ldx, w, k, y, ldy, add); break;
+  case 0x22: tile_dot_shape(type, 2, 2, x, ldx, w, k, y, ldy, add); break;
+  case 0x21: tile_dot_shape(type, 2, 1, x, ldx, w, k, y, ldy, add); break;
+  case 0x14: tile_dot_shape(type, 1, 4, x, ldx, w, k, y, ldy, add); break;
+  case 0x12: tile_dot_shape(type, 1, 2, x, ldx, w, k, y, ldy, add); break;
+  default: tile_dot_shape(type, 1, 1, x, ldx, w, k, y, ldy, add); break;
   }
 }
 
@@ -108,18 +94,10 @@ XF_APART void tile_values(size_t rows, size_t panels, const struct value_tile *t
 {
   (void)panels;
   switch (rows) {
-  case 6:
-    tile_values_shape(6, t);
-    break;
-  case 4:
-    tile_values_shape(4, t);
-    break;
-  case 2:
-    tile_values_shape(2, t);
-    break;
-  default:
-    tile_values_shape(1, t);
-    break;
+  case 6: tile_values_shape(6, t); break;
+  case 4: tile_values_shape(4, t); break;
+  case 2: tile_values_shape(2, t); break;
+  default: tile_values_shape(1, t); break;
   }
 }
 

@@ -67,45 +67,19 @@ XF_INLINE void tile_dot(xf_type type, size_t rows, size_t panels, const float *x
                         const void *const *w, size_t k, float *y, size_t ldy, bool add)
 {
   switch (rows << 4 | panels) {
-  case 0x83:
-    tile_dot_shape(type, 8, 3, x, ldx, w, k, y, ldy, add);
-    break;
-  case 0x81:
-    tile_dot_shape(type, 8, 1, x, ldx, w, k, y, ldy, add);
-    break;
-  case 0x44:
-    tile_dot_shape(type, 4, 4, x, ldx, w, k, y, ldy, add);
-    break;
-  case 0x43:
-    tile_dot_shape(type, 4, 3, x, ldx, w, k, y, ldy, add);
-    break;
-  case 0x41:
-    tile_dot_shape(type, 4, 1, x, ldx, w, k, y, ldy, add);
-    break;
-  case 0x28:
-    tile_dot_shape(type, 2, 8, x, ldx, w, k, y, ldy, add);
-    break;
-  case 0x24:
-    tile_dot_shape(type, 2, 4, x, ldx, w, k, y, ldy, add);
-    break;
-  case 0x23:
-    tile_dot_shape(type, 2, 3, x, ldx, w, k, y, ldy, add);
-    break;
-  case 0x21:
-    tile_dot_shape(type, 2, 1, x, ldx, w, k, y, ldy, add);
-    break;
-  case 0x18:
-    tile_dot_shape(type, 1, 8, x, ldx, w, k, y, ldy, add);
-    break;
-  case 0x14:
-    tile_dot_shape(type, 1, 4, x, ldx, w, k, y, ldy, add);
-    break;
-  case 0x13:
-    tile_dot_shape(type, 1, 3, x, ldx, w, k, y, ldy, add);
-    break;
-  default:
-    tile_dot_shape(type, 1, 1, x, ldx, w, k, y, ldy, add);
-    break;
+  case 0x83: tile_dot_shape(type, 8, 3, x, ldx, w, k, y, ldy, add); break;
+  case 0x81: tile_dot_shape(type, 8, 1, x, ldx, w, k, y, ldy, add); break;
+  case 0x44: tile_dot_shape(type, 4, 4, x, ldx, w, k, y, ldy, add); break;
+  case 0x43: tile_dot_shape(type, 4, 3, x, ldx, w, k, y, ldy, add); break;
+  case 0x41: tile_dot_shape(type, 4, 1, x, ldx, w, k, y, ldy, add); break;
+  case 0x28: tile_dot_shape(type, 2, 8, x, ldx, w, k, y, ldy, add); break;
+  case 0x24: tile_dot_shape(type, 2, 4, x, ldx, w, k, y, ldy, add); break;
+  case 0x23: tile_dot_shape(type, 2, 3, x, ldx, w, k, y, ldy, add); break;
+  case 0x21: tile_dot_shape(type, 2, 1, x, ldx, w, k, y, ldy, add); break;
+  case 0x18: tile_dot_shape(type, 1, 8, x, ldx, w, k, y, ldy, add); break;
+  case 0x14: tile_dot_shape(type, 1, 4, x, ldx, w, k, y, ldy, add); break;
+  case 0x13: tile_dot_shape(type, 1, 3, x, ldx, w, k, y, ldy, add); break;
+  default: tile_dot_shape(type, 1, 1, x, ldx, w, k, y, ldy, add); break;
   }
 }
 
@@ -137,30 +111,14 @@ XF_INLINE void tile_values_shape(const int rows, const int panels, const struct 
 XF_APART void tile_values(size_t rows, size_t panels, const struct value_tile *t)
 {
   switch (rows << 4 | panels) {
-  case 0x64:
-    tile_values_shape(6, 4, t);
-    break;
-  case 0x61:
-    tile_values_shape(6, 1, t);
-    break;
-  case 0x44:
-    tile_values_shape(4, 4, t);
-    break;
-  case 0x41:
-    tile_values_shape(4, 1, t);
-    break;
-  case 0x24:
-    tile_values_shape(2, 4, t);
-    break;
-  case 0x21:
-    tile_values_shape(2, 1, t);
-    break;
-  case 0x14:
-    tile_values_shape(1, 4, t);
-    break;
-  default:
-    tile_values_shape(1, 1, t);
-    break;
+  case 0x64: tile_values_shape(6, 4, t); break;
+  case 0x61: tile_values_shape(6, 1, t); break;
+  case 0x44: tile_values_shape(4, 4, t); break;
+  case 0x41: tile_values_shape(4, 1, t); break;
+  case 0x24: tile_values_shape(2, 4, t); break;
+  case 0x21: tile_values_shape(2, 1, t); break;
+  case 0x14: tile_values_shape(1, 4, t); break;
+  default: tile_values_shape(1, 1, t); break;
   }
 }
 
@@ -201,12 +159,13 @@ XF_APART void tile_softmax(float *s, size_t n, float c, float *m, float *l)
   }
   XF_UNROLL
   for (int j = 0; j < 4; j++) {
-    if (i >= n) break;
-    __mmask16 live = v16_first(n - i < 16 ? n - i : 16);
-    __m512 p = exp2_v16(_mm512_fmadd_ps(_mm512_maskz_loadu_ps(live, s + i), scale, offset));
-    _mm512_mask_storeu_ps(s + i, live, p);
-    sum[j] = _mm512_mask_add_ps(sum[j], live, sum[j], p);
-    i += 16;
+    if (i < n) {
+      __mmask16 live = v16_first(n - i < 16 ? n - i : 16);
+      __m512 p = exp2_v16(_mm512_fmadd_ps(_mm512_maskz_loadu_ps(live, s + i), scale, offset));
+      _mm512_mask_storeu_ps(s + i, live, p);
+      sum[j] = _mm512_mask_add_ps(sum[j], live, sum[j], p);
+      i += 16;
+    }
   }
   *l = sum64_v16(sum[0], sum[1], sum[2], sum[3]);
 }

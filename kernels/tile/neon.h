@@ -28,14 +28,10 @@ XF_INLINE size_t tile_value_rows(size_t rows)
 XF_INLINE float32x4_t tile_fma_lane(float32x4_t sum, float32x4_t w, float32x4_t x, const int lane)
 {
   switch (lane) {
-  case 0:
-    return vfmaq_laneq_f32(sum, w, x, 0);
-  case 1:
-    return vfmaq_laneq_f32(sum, w, x, 1);
-  case 2:
-    return vfmaq_laneq_f32(sum, w, x, 2);
-  default:
-    return vfmaq_laneq_f32(sum, w, x, 3);
+  case 0: return vfmaq_laneq_f32(sum, w, x, 0);
+  case 1: return vfmaq_laneq_f32(sum, w, x, 1);
+  case 2: return vfmaq_laneq_f32(sum, w, x, 2);
+  default: return vfmaq_laneq_f32(sum, w, x, 3);
   }
 }
 
@@ -99,24 +95,12 @@ XF_INLINE void tile_dot(xf_type type, size_t rows, size_t panels, const float *x
     tile_dot_shape(type, 8, 2, 0, x, ldx, w, k, y, ldy, add);
     tile_dot_shape(type, 8, 2, 2, x, ldx, w, k, y, ldy, add);
     break;
-  case 0x41:
-    tile_dot_shape(type, 4, 4, 0, x, ldx, w, k, y, ldy, add);
-    break;
-  case 0x22:
-    tile_dot_shape(type, 2, 8, 0, x, ldx, w, k, y, ldy, add);
-    break;
-  case 0x21:
-    tile_dot_shape(type, 2, 4, 0, x, ldx, w, k, y, ldy, add);
-    break;
-  case 0x14:
-    tile_dot_shape(type, 1, 16, 0, x, ldx, w, k, y, ldy, add);
-    break;
-  case 0x12:
-    tile_dot_shape(type, 1, 8, 0, x, ldx, w, k, y, ldy, add);
-    break;
-  default:
-    tile_dot_shape(type, 1, 4, 0, x, ldx, w, k, y, ldy, add);
-    break;
+  case 0x41: tile_dot_shape(type, 4, 4, 0, x, ldx, w, k, y, ldy, add); break;
+  case 0x22: tile_dot_shape(type, 2, 8, 0, x, ldx, w, k, y, ldy, add); break;
+  case 0x21: tile_dot_shape(type, 2, 4, 0, x, ldx, w, k, y, ldy, add); break;
+  case 0x14: tile_dot_shape(type, 1, 16, 0, x, ldx, w, k, y, ldy, add); break;
+  case 0x12: tile_dot_shape(type, 1, 8, 0, x, ldx, w, k, y, ldy, add); break;
+  default: tile_dot_shape(type, 1, 4, 0, x, ldx, w, k, y, ldy, add); break;
   }
 }
 
@@ -173,15 +157,9 @@ XF_APART void tile_values(size_t rows, size_t panels, const struct value_tile *t
     tile_values_shape(8, 2, 0, t);
     tile_values_shape(8, 2, 2, t);
     break;
-  case 4:
-    tile_values_shape(4, 4, 0, t);
-    break;
-  case 2:
-    tile_values_shape(2, 4, 0, t);
-    break;
-  default:
-    tile_values_shape(1, 4, 0, t);
-    break;
+  case 4: tile_values_shape(4, 4, 0, t); break;
+  case 2: tile_values_shape(2, 4, 0, t); break;
+  default: tile_values_shape(1, 4, 0, t); break;
   }
 }
 

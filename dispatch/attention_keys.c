@@ -1,0 +1,121 @@
+#include <string.h>
+
+#include "dispatch/attention_tile.h"
+
+/* One row of a host's K or V. */
+struct host_row {
+  const char *data;
+  float scale; /* of XF_I8 */
+};
+
+static struct host_row row_at(const struct xf_tile *t, const struct xf_kv_tensor *tensor,
+                              const char *base, const char *scales, size_t key)
+{
+  size_t page_len = t->a->view.page_len, page = key / page_len, slot = key % page_len;
+  if (t->sequence->page_table) page = t->sequence->page_table[page];
+  struct host_row row = {.data = base + (ptrdiff_t)page * tensor->page +
+                                 (ptrdiff_t)slot * tensor->token +
+                                 (ptrdiff_t)t->head * tensor->head};
+  if (tensor->type == XF_I8)
+    memcpy(&row.scale,
+           scales + (ptrdiff_t)page * tensor->scale_page + (ptrdiff_t)slot * tensor->scale_token +
+               (ptrdiff_t)t->head * tensor->scale_head,
+           sizeof row.scale);
+  return row;
+}
+
+/* d floats of a row: widened exactly, or (float)q · scale. */
+static void widen_row(const xf_context *context, xf_type type, struct host_row row, size_t d,
+                      float *out)
+{
+  switch (type) {
+  case XF_F16: context->kernels->widen_f16(d, (const uint16_t *)(const void *)row.data, out); break;
+  case XF_BF16:
+    context->kernels->widen_bf16(d, (const uint16_t *)(const void *)row.data, out);
+    break;
+  case XF_I8:
+    for (size_t i = 0; i < d; i++) out[i] = (float)((const int8_t *)row.data)[i] * row.scale;
+    break;
+  default: memcpy(out, row.data, d * sizeof *out);
+  }
+}
+
+/* Packs keys [first, first + n) as K panels; lanes behind the last key are zeros. */
+static void pack_k(const xf_context *context, const struct xf_tile *t, size_t first, size_t n,
+                   float *out)
+{
+  size_t d = t->a->kv.d_k, whole = n / XF_LANES * XF_LANES;
+  if (whole < n) memset(out + whole * d, 0, XF_LANES * d * sizeof *out);
+  for (size_t i = 0; i < n; i++) {
+    float row[XF_HEAD_DIM_MAX];
+    struct host_row from = row_at(t, &t->a->view.k, t->sequence->k, t->sequence->k_scale,
+                                  t->sequence->kv_begin + first + i);
+    widen_row(context, t->a->view.k.type, from, d, row);
+    float *panel = out + i / XF_LANES * XF_LANES * d + i % XF_LANES;
+    for (size_t j = 0; j < d; j++) panel[j * XF_LANES] = row[j];
+  }
+}
+
+static void pack_v(const xf_context *context, const struct xf_tile *t, size_t first, size_t n,
+                   float *out)
+{
+  size_t d = t->a->kv.d_v, stride = xf_padded(d);
+  for (size_t i = 0; i < n; i++, out += stride) {
+    struct host_row from = row_at(t, &t->a->view.v, t->sequence->v, t->sequence->v_scale,
+                                  t->sequence->kv_begin + first + i);
+    widen_row(context, t->a->view.v.type, from, d, out);
+    memset(out + d, 0, (stride - d) * sizeof *out);
+  }
+}
+
+/* Whether the kernel can read a host's V rows where they lie. */
+static bool reads_v_in_place(const struct xf_attention *a)
+{
+  const struct xf_kv_tensor *v = &a->view.v;
+  return v->type == XF_F32 && a->kv.d_v % XF_LANES == 0 && a->view.page_len == SIZE_MAX &&
+         v->token > 0;
+}
+
+/* Panels of packed pages, read where they lie. */
+static void packed_keys(const struct xf_tile *t, size_t first, size_t panels, const float **k,
+                        const float **v)
+{
+  const struct xf_kv_layout *kv = &t->a->kv;
+  const struct xf_attention_sequence *s = t->sequence;
+  for (size_t i = 0; i < panels; i++) {
+    size_t position = s->kv_begin + first + i * XF_LANES, index = position / kv->page_len;
+    float *page;
+    if (s->pages)
+      page = s->pages[index];
+    else
+      page = (float *)(uintptr_t)(s->k + (ptrdiff_t)s->page_table[index] * t->a->view.k.page);
+    xf_kv_panel(kv, t->head, page, position % kv->page_len, &k[i], &v[i]);
+  }
+}
+
+struct xf_keys xf_tile_keys(const xf_context *context, const struct xf_tile *t, size_t first,
+                            size_t n, const struct xf_tile_scratch *scratch, const float **k,
+                            const float **v)
+{
+  size_t panels = (n + XF_LANES - 1) / XF_LANES;
+  struct xf_keys keys = {.first = first, .n = n, .k = k, .v = v, .v_stride = t->a->kv.v_stride};
+  if (t->a->view.page_len == 0) {
+    packed_keys(t, first, panels, k, v);
+    return keys;
+  }
+  const float *values = scratch->v;
+  keys.v_stride = xf_padded(t->a->kv.d_v);
+  if (reads_v_in_place(t->a)) {
+    size_t key = t->sequence->kv_begin + first;
+    values = (const float *)(const void *)row_at(t, &t->a->view.v, t->sequence->v, NULL, key).data;
+    keys.v_stride = (size_t)t->a->view.v.token / sizeof(float);
+  } else {
+    pack_v(context, t, first, n, scratch->v);
+  }
+  pack_k(context, t, first, n, scratch->k);
+  for (size_t i = 0; i < panels; i++) {
+    k[i] = scratch->k + i * XF_LANES * t->a->kv.d_k;
+    v[i] = values + i * XF_LANES * keys.v_stride;
+  }
+  return keys;
+}

@@ -1,0 +1,25 @@
+/* A host's attention descriptor, checked. */
+#ifndef XF_ATTENTION_REQUEST_H
+#define XF_ATTENTION_REQUEST_H
+
+#include "dispatch/attention.h"
+#include "exactflash/attention.h"
+
+/* The caller's descriptor with its defaults filled in, and the sizes that its views agree on. */
+struct xf_attention_request {
+  xf_attention_desc desc;
+  size_t batch, q_len, q_heads, kv_heads;
+  size_t keys;     /* of a plain layout, else a limit */
+  size_t page_len; /* of the others */
+};
+
+xf_status xf_attention_request_check(const xf_context *context, const xf_attention_desc *desc,
+                                     struct xf_attention_request *out, xf_error *error);
+
+/* values[b], or the default where the caller has no such array. */
+static inline int64_t xf_request_entry(const int64_t *values, size_t b, int64_t otherwise)
+{
+  return values ? values[b] : otherwise;
+}
+
+#endif

@@ -1,0 +1,81 @@
+/* Packed KV pages for hosts. */
+#include <string.h>
+
+#include "dispatch/attention.h"
+#include "dispatch/error.h"
+#include "dispatch/memory.h"
+#include "dispatch/views.h"
+#include "exactflash/attention.h"
+
+static struct xf_kv_layout layout_of(size_t page_len, size_t d_k, size_t d_v)
+{
+  size_t v_stride = xf_round_up(d_v, XF_LANES);
+  return (struct xf_kv_layout){
+      page_len, d_k, d_v, v_stride, 0, page_len * d_k, page_len * (d_k + v_stride)};
+}
+
+xf_status xf_kv_page_bytes(size_t page_len, size_t kv_heads, size_t d_k, size_t d_v, size_t *bytes,
+                           xf_error *error)
+{
+  if (!bytes) return xf_fail(error, XF_E_ARGUMENT, "xf_kv_page_bytes: bytes is NULL");
+  if (page_len == 0 || page_len % XF_LANES || page_len > 1 << 20)
+    return xf_fail(error, XF_E_SHAPE, "page_len: %zu is no multiple of 16 in 16 … 2^20", page_len);
+  if (kv_heads == 0 || kv_heads > 1 << 16 || d_k == 0 || d_k > XF_HEAD_DIM_MAX || d_v == 0 ||
+      d_v > XF_HEAD_DIM_MAX)
+    return xf_fail(error, XF_E_SHAPE, "kv_heads %zu, head_dim %zu and %zu; 1 … 65536 and 1 … %d",
+                   kv_heads, d_k, d_v, XF_HEAD_DIM_MAX);
+  *bytes = kv_heads * layout_of(page_len, d_k, d_v).head_stride * sizeof(float);
+  return XF_OK;
+}
+
+static xf_status check(const xf_view *k, const xf_view *v, xf_error *error)
+{
+  const unsigned types = 1u << XF_F32 | 1u << XF_F16 | 1u << XF_BF16;
+  struct xf_view_rule rule = {"k", 3, types, {-1, -1, -1, 0}, true, false};
+  xf_status status = xf_view_check(k, &rule, error);
+  if (status) return status;
+  rule = (struct xf_view_rule){"v", 3, types, {k->shape[0], k->shape[1], -1, 0}, true, false};
+  return xf_view_check(v, &rule, error);
+}
+
+static void widen(const xf_context *context, const xf_view *view, size_t i, size_t head, float *out)
+{
+  size_t d = (size_t)view->shape[2];
+  const char *row =
+      (const char *)view->data + (int64_t)i * view->stride[0] + (int64_t)head * view->stride[1];
+  if (view->type == XF_F32)
+    memcpy(out, row, d * sizeof *out);
+  else
+    (view->type == XF_F16 ? context->kernels->widen_f16 : context->kernels->widen_bf16)(
+        d, (const uint16_t *)(const void *)row, out);
+}
+
+xf_status xf_kv_pack(const xf_context *context, size_t page_len, const xf_view *k, const xf_view *v,
+                     size_t first, void *pages, size_t page_bytes, const uint32_t *page_table,
+                     xf_error *error)
+{
+  if (!context || !k || !v || !pages)
+    return xf_fail(error, XF_E_ARGUMENT, "xf_kv_pack: context, k, v or pages is NULL");
+  xf_status status = check(k, v, error);
+  if (status) return status;
+  size_t n = (size_t)k->shape[0], heads = (size_t)k->shape[1], needed;
+  size_t d_k = (size_t)k->shape[2], d_v = (size_t)v->shape[2];
+  status = xf_kv_page_bytes(page_len, heads, d_k, d_v, &needed, error);
+  if (status) return status;
+  if (page_bytes < needed || page_bytes % sizeof(float) || (uintptr_t)pages % sizeof(float))
+    return xf_fail(error, XF_E_ARGUMENT, "pages: %zu bytes each, %zu are needed, aligned to 4",
+                   page_bytes, needed);
+  struct xf_kv_layout layout = layout_of(page_len, d_k, d_v);
+  for (size_t i = 0; i < n; i++) {
+    size_t page = (first + i) / page_len, slot = (first + i) % page_len;
+    float *base =
+        (float *)(void *)((char *)pages + (page_table ? page_table[page] : page) * page_bytes);
+    for (size_t head = 0; head < heads; head++) {
+      float row_k[XF_HEAD_DIM_MAX], row_v[XF_HEAD_DIM_MAX];
+      widen(context, k, i, head, row_k);
+      widen(context, v, i, head, row_v);
+      xf_kv_write_head(&layout, head, base, slot, row_k, row_v);
+    }
+  }
+  return XF_OK;
+}

@@ -1,0 +1,129 @@
+#include "model/tokenizer_file.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+#include "dispatch/error.h"
+#include "dispatch/memory.h"
+#include "model/sentencepiece.h"
+
+enum kind { SENTENCEPIECE, JSON, GGUF };
+
+static bool ends_in(const char *path, const char *suffix)
+{
+  size_t bytes = strlen(path), end = strlen(suffix);
+  return bytes >= end && strcmp(path + bytes - end, suffix) == 0;
+}
+
+/* By its name, and where that says nothing by what it begins with. */
+static xf_status find_kind(const char *path, enum kind *kind, xf_error *error)
+{
+  *kind = ends_in(path, ".gguf") ? GGUF : ends_in(path, ".json") ? JSON : SENTENCEPIECE;
+  if (*kind != SENTENCEPIECE || ends_in(path, ".model")) return XF_OK;
+  struct xf_file file;
+  xf_status status = xf_file_map(path, &file, error);
+  if (status != XF_OK) return status;
+  if (file.bytes >= 4 && memcmp(file.data, "GGUF", 4) == 0) *kind = GGUF;
+  if (file.bytes > 0 && file.data[0] == '{') *kind = JSON;
+  xf_file_unmap(&file);
+  return XF_OK;
+}
+
+static xf_status read_sentencepiece(const char *path, struct xf_tokenizer *tokenizer,
+                                    xf_error *error)
+{
+  struct xf_file file;
+  xf_status status = xf_file_map(path, &file, error);
+  if (status != XF_OK) return status;
+  struct xf_token_list list = {0};
+  if (file.bytes > XF_TEXT_LIMIT)
+    status = xf_fail(error, XF_E_UNSUPPORTED, "%s: larger than 1 GiB: no tokenizer.model", path);
+  else
+    status = xf_sentencepiece_parse(path, file.data, file.bytes, &list, error);
+  if (status == XF_OK) status = xf_vocabulary_build(path, &list, tokenizer, error);
+  xf_token_list_free(&list);
+  xf_file_unmap(&file);
+  return status;
+}
+
+static bool exists(const char *path)
+{
+  struct stat info;
+  return stat(path, &info) == 0;
+}
+
+/* *config stays NULL where there is none. */
+static xf_status read_config(const char *path, cJSON **config, xf_error *error)
+{
+  static const char name[] = "tokenizer_config.json";
+  const char *slash = strrchr(path, '/');
+  size_t folder = slash ? (size_t)(slash - path) + 1 : 0;
+  char *beside = xf_alloc(folder + sizeof name, 1);
+  if (!beside) return xf_fail(error, XF_E_MEMORY, "%s: out of memory", path);
+  memcpy(beside, path, folder);
+  memcpy(beside + folder, name, sizeof name);
+  xf_status status = exists(beside) ? xf_json_read(beside, config, error) : XF_OK;
+  xf_free(beside);
+  return status;
+}
+
+static xf_status read_json(const char *path, struct xf_tokenizer *tokenizer, xf_error *error)
+{
+  cJSON *json, *config = NULL;
+  xf_status status = xf_json_read(path, &json, error);
+  if (status != XF_OK) return status;
+  struct xf_token_list list = {0};
+  status = read_config(path, &config, error);
+  if (status == XF_OK) status = xf_tokenizer_json_list(path, json, config, &list, error);
+  if (status == XF_OK) status = xf_vocabulary_build(path, &list, tokenizer, error);
+  xf_token_list_free(&list);
+  cJSON_Delete(config);
+  cJSON_Delete(json);
+  return status;
+}
+
+static xf_status read_gguf(const char *path, struct xf_tokenizer *tokenizer, xf_error *error)
+{
+  struct xf_gguf gguf;
+  xf_status status = xf_gguf_open(path, &gguf, error);
+  if (status != XF_OK) return status;
+  struct xf_token_list list = {0};
+  status = xf_tokenizer_gguf_list(&gguf, &list, error);
+  if (status == XF_OK) status = xf_vocabulary_build(path, &list, tokenizer, error);
+  xf_token_list_free(&list);
+  xf_gguf_close(&gguf);
+  return status;
+}
+
+static xf_status read_file(const char *path, struct xf_tokenizer *tokenizer, xf_error *error)
+{
+  enum kind kind;
+  xf_status status = find_kind(path, &kind, error);
+  if (status != XF_OK) return status;
+  switch (kind) {
+  case JSON: return read_json(path, tokenizer, error);
+  case GGUF: return read_gguf(path, tokenizer, error);
+  default: return read_sentencepiece(path, tokenizer, error);
+  }
+}
+
+xf_status xf_tokenizer_file_read(const char *path, struct xf_tokenizer *tokenizer, xf_error *error)
+{
+  struct stat info;
+  if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode)) return read_file(path, tokenizer, error);
+  char *model = xf_path_join(path, "tokenizer.model");
+  char *json = xf_path_join(path, "tokenizer.json");
+  xf_status status;
+  if (!model || !json)
+    status = xf_fail(error, XF_E_MEMORY, "%s: out of memory", path);
+  else if (exists(model))
+    status = read_file(model, tokenizer, error);
+  else if (exists(json))
+    status = read_file(json, tokenizer, error);
+  else
+    status =
+        xf_fail(error, XF_E_FILE, "%s: holds neither tokenizer.model nor tokenizer.json", path);
+  xf_free(model);
+  xf_free(json);
+  return status;
+}

@@ -1,0 +1,295 @@
+/* The same bits everywhere: one set of logits over ISAs, threads, prefill chunks, batches, splits
+ * of the keys and q-blocks. Every configuration is compared with the scalar kernels on one thread,
+ * and those with the hashes in bits_numerics_<version>.txt, so that machines that share no ISA
+ * compare, too. A line that changes is a new numerics version. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/compare.h"
+#include "tests/host_pool.h"
+#include "tests/isas.h"
+#include "tests/model_support.h"
+
+enum { SEQUENCES = 3, ALL = 1 << 20 };
+
+static const char definition[] = "scalar"; /* its ISA, on one thread */
+
+/* A model and its sequences, of which each configuration computes the tokens from kept[i] on: the
+ * earlier ones come from the reference, as an import of its cache. */
+struct suite {
+  const char *name, *path;
+  size_t length[SEQUENCES], kept[SEQUENCES];
+  bool attention; /* also vary what only attention sees */
+  size_t vocab;
+  int32_t *tokens[SEQUENCES];
+  float *want[SEQUENCES]; /* [length, vocab] */
+  struct exported past[SEQUENCES];
+};
+
+struct configuration {
+  const char *isa;
+  uint32_t threads;
+  xf_attention_split split;
+  uint32_t q_block, chunk; /* of the model's options */
+  size_t call;             /* tokens a sequence adds in a call */
+  bool together;           /* all sequences in every call, or one after another */
+};
+
+static const char *describe(const struct configuration *c)
+{
+  static char text[200];
+  static const char *const splits[] = {"auto", "never", "always"};
+  char call[32] = "all";
+  if (c->call != ALL) snprintf(call, sizeof call, "%zu", c->call);
+  snprintf(text, sizeof text,
+           "%s, %u threads, split %s, q_block %u, chunk %u, %s tokens of %s in a call", c->isa,
+           c->threads, splits[c->split], c->q_block, c->chunk, call,
+           c->together ? "all sequences" : "one sequence");
+  return text;
+}
+
+/* FNV-1a over the bytes of little-endian floats. */
+static uint64_t fnv1a(const float *x, size_t n)
+{
+  uint64_t hash = 0xCBF29CE484222325u;
+  for (size_t i = 0; i < n; i++) {
+    uint32_t bits;
+    memcpy(&bits, &x[i], sizeof bits);
+    for (int shift = 0; shift < 32; shift += 8) {
+      hash ^= bits >> shift & 0xFF;
+      hash *= 0x100000001B3u;
+    }
+  }
+  return hash;
+}
+
+static void expect_same(const struct suite *suite, const struct configuration *c, size_t sequence,
+                        size_t position, size_t rows, const float *got)
+{
+  const float *want = suite->want[sequence] + position * suite->vocab;
+  if (memcmp(got, want, rows * suite->vocab * sizeof *got) == 0) return;
+  for (size_t i = 0; i < rows * suite->vocab; i++) {
+    uint32_t a, b;
+    memcpy(&a, &got[i], sizeof a);
+    memcpy(&b, &want[i], sizeof b);
+    if (a != b)
+      fail_msg("%s, sequence %zu, position %zu, logit %zu: %08" PRIx32 " (%.9g), not %08" PRIx32
+               " (%.9g); %s",
+               suite->name, sequence, position + i / suite->vocab, i % suite->vocab, a,
+               (double)got[i], b, (double)want[i], describe(c));
+  }
+}
+
+/* How many tokens each sequence adds in a call. Together, the first and the last take whole chunks,
+ * the second decodes, and the last joins one call later. */
+static void plan(const struct configuration *c, size_t round, const size_t *left, size_t *take)
+{
+  memset(take, 0, SEQUENCES * sizeof *take);
+  for (size_t i = 0; i < SEQUENCES; i++) {
+    size_t most = i == 1 && c->together ? 1 : c->call;
+    if (i == 2 && c->together && round == 0) continue;
+    take[i] = left[i] < most ? left[i] : most;
+    if (take[i] && !c->together) return;
+  }
+}
+
+static void compare(const struct suite *suite, const struct configuration *c, const xf_model *model,
+                    xf_cache *const *caches)
+{
+  size_t left[SEQUENCES], take[SEQUENCES], n;
+  float *out[SEQUENCES];
+  for (size_t i = 0; i < SEQUENCES; i++) {
+    left[i] = suite->length[i] - xf_cache_length(caches[i]);
+    out[i] = new_floats(left[i] * suite->vocab);
+  }
+  for (size_t round = 0; left[0] + left[1] + left[2] > 0; round++) {
+    xf_sequence calls[SEQUENCES];
+    xf_error error = {0};
+    plan(c, round, left, take);
+    n = 0;
+    for (size_t i = 0; i < SEQUENCES; i++)
+      if (take[i])
+        calls[n++] = (xf_sequence){caches[i], suite->tokens[i] + suite->length[i] - left[i],
+                                   take[i], take[i] == 1 ? XF_LOGITS_LAST : XF_LOGITS_ALL, out[i]};
+    expect_ok(xf_forward(model, calls, n, &error), &error);
+    for (size_t i = 0; i < SEQUENCES; i++) {
+      expect_same(suite, c, i, suite->length[i] - left[i], take[i], out[i]);
+      left[i] -= take[i];
+    }
+  }
+  for (size_t i = 0; i < SEQUENCES; i++) free(out[i]);
+}
+
+/* XF_TEST_SCALE percent of the configurations, drawn at random but the same ones every time. */
+static bool drawn(struct rng *rng)
+{
+  return rng_below(rng, 100) < scaled(100);
+}
+
+/* All calls of one model: the configuration's chunks and batches. */
+static void compare_calls(const struct suite *suite, struct configuration *c, const xf_model *model,
+                          struct rng *rng)
+{
+  static const size_t calls[] = {1, 7, 64, ALL};
+  xf_cache *caches[SEQUENCES];
+  xf_error error = {0};
+  for (size_t i = 0; i < SEQUENCES; i++) {
+    caches[i] = new_cache(model, suite->length[i]);
+    if (suite->kept[i])
+      expect_ok(xf_cache_import(caches[i], suite->kept[i], (const float *const *)suite->past[i].k,
+                                (const float *const *)suite->past[i].v, &error),
+                &error);
+  }
+  for (size_t variant = 0; variant < 8; variant++) {
+    c->call = calls[variant / 2];
+    c->together = variant % 2;
+    if ((c->chunk && c->call != ALL) || !drawn(rng)) continue;
+    for (size_t i = 0; i < SEQUENCES; i++) xf_cache_truncate(caches[i], suite->kept[i]);
+    compare(suite, c, model, caches);
+  }
+  for (size_t i = 0; i < SEQUENCES; i++) xf_cache_destroy(caches[i]);
+}
+
+static void compare_models(const struct suite *suite, struct configuration *c,
+                           const xf_context *context, struct rng *rng)
+{
+  static const uint32_t q_blocks[] = {0, 1, 32}, chunks[] = {0, 1, 7, 64};
+  size_t n = suite->attention ? 36 : 4;
+  for (size_t i = 0; i < n; i++) {
+    c->chunk = chunks[i % 4];
+    c->q_block = q_blocks[i / 4 % 3];
+    c->split = (xf_attention_split)(i / 12);
+    xf_model_options options = {
+        .struct_size = sizeof options, .split = c->split, .q_block = c->q_block, .chunk = c->chunk};
+    xf_model *model = open_model(context, suite->path, &options);
+    compare_calls(suite, c, model, rng);
+    xf_model_close(model);
+  }
+}
+
+/* Every token from the first one on, in one call. */
+static void compare_whole(const struct suite *suite, const char *isa)
+{
+  struct configuration c = {.isa = isa, .threads = 1, .call = ALL, .together = true};
+  xf_context *context = open_context(isa, 1);
+  xf_model *model = open_model(context, suite->path, NULL);
+  xf_cache *caches[SEQUENCES];
+  for (size_t i = 0; i < SEQUENCES; i++) caches[i] = new_cache(model, suite->length[i]);
+  compare(suite, &c, model, caches);
+  for (size_t i = 0; i < SEQUENCES; i++) xf_cache_destroy(caches[i]);
+  xf_model_close(model);
+  xf_context_destroy(context);
+}
+
+/* Threads of a host and our own ones, more than there may be cores. */
+static void compare_all(const struct suite *suite)
+{
+  static const uint32_t threads[] = {1, 2, 5};
+  struct rng rng = {7};
+  struct host_pool *pool = host_pool_create(2);
+  for (const struct xf_kernels *k = NULL; (k = next_isa(k));) {
+    if (strcmp(k->name, definition) != 0) compare_whole(suite, k->name);
+    for (size_t i = 0; i < 3; i++) {
+      struct configuration c = {.isa = k->name, .threads = threads[i]};
+      xf_context *context =
+          c.threads == 2 ? open_host_context(k->name, 2, pool) : open_context(k->name, c.threads);
+      compare_models(suite, &c, context, &rng);
+      xf_context_destroy(context);
+    }
+  }
+  host_pool_destroy(pool);
+}
+
+static void make_reference(struct suite *suite)
+{
+  xf_model_info info;
+  xf_context *context = open_context(definition, 1);
+  xf_model *model = open_model(context, suite->path, NULL);
+  xf_model_get_info(model, &info);
+  suite->vocab = info.vocab_size;
+  for (size_t i = 0; i < SEQUENCES; i++) {
+    size_t n = suite->length[i];
+    xf_cache *cache = new_cache(model, n);
+    suite->tokens[i] = random_ids(11 + i, n, suite->vocab);
+    suite->want[i] = new_floats(n * suite->vocab);
+    run(model, cache, suite->tokens[i], n, XF_LOGITS_ALL, suite->want[i]);
+    suite->past[i] = export_cache(model, cache, n);
+    xf_cache_destroy(cache);
+  }
+  xf_model_close(model);
+  xf_context_destroy(context);
+}
+
+/* The stored line is the suite's name and a hash of each sequence. */
+static void expect_hashes(const struct suite *suite)
+{
+  char name[64], line[128];
+  size_t bytes;
+  snprintf(name, sizeof name, "tests/bits_numerics_%" PRIu32 ".txt", xf_numerics_version());
+  int length = snprintf(line, sizeof line, "\n%s", suite->name);
+  for (size_t i = 0; i < SEQUENCES; i++)
+    length += snprintf(line + length, sizeof line - (size_t)length, " %016" PRIx64,
+                       fnv1a(suite->want[i], suite->length[i] * suite->vocab));
+  snprintf(line + length, sizeof line - (size_t)length, "\n");
+  char *stored = (char *)read_file(source_path(name), &bytes);
+  if (!strstr(stored, line)) fail_msg("%s has another line than this machine's:%s", name, line);
+  free(stored);
+}
+
+static void test_suite(struct suite *suite)
+{
+  make_reference(suite);
+  expect_hashes(suite);
+  compare_all(suite);
+  for (size_t i = 0; i < SEQUENCES; i++) {
+    free(suite->tokens[i]);
+    free(suite->want[i]);
+    exported_free(&suite->past[i]);
+  }
+}
+
+/* Sizes that are no multiples of 16, three queries to a KV head, and keys in two blocks. */
+static void test_tiny(void **state)
+{
+  xf_type type = *(const xf_type *)*state;
+  struct tiny_model tiny = {.hidden = 84,
+                            .intermediate = 196,
+                            .layers = 2,
+                            .heads = 6,
+                            .kv_heads = 2,
+                            .head_dim = 24,
+                            .vocab = 133,
+                            .type = type,
+                            .seed = 5};
+  char *folder = write_tiny_model(&tiny);
+  struct suite suite = {.name = xf_type_name(type),
+                        .path = folder,
+                        .length = {37, 150, 560},
+                        .kept = {0, 120, 500},
+                        .attention = type == XF_F32};
+  test_suite(&suite);
+  free(folder);
+}
+
+static void test_demo_model(void **state)
+{
+  (void)state;
+  char *path = strdup(source_path("demo-model"));
+  struct suite suite = {
+      .name = "demo-model", .path = path, .length = {3, 12, 24}, .kept = {0, 8, 16}};
+  test_suite(&suite);
+  free(path);
+}
+
+int main(void)
+{
+  static xf_type types[] = {XF_F32, XF_BF16, XF_F16};
+  const struct CMUnitTest tests[] = {
+      {"f32", test_tiny, NULL, NULL, &types[0]}, {"bf16", test_tiny, NULL, NULL, &types[1]},
+      {"f16", test_tiny, NULL, NULL, &types[2]}, cmocka_unit_test(test_demo_model),
+      cmocka_unit_test(test_required_isas),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
