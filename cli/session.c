@@ -19,7 +19,8 @@ static uint64_t threads, chunk = DEFAULT_CHUNK, ctx;
 static int attention;
 
 const struct xf_cli_option xf_cli_model_options[] = {
-    {"-m", "--model", "FOLDER", "the model (default: the demo model)", XF_CLI_TEXT, &model, 0, 0},
+    {"-m", "--model", "PATH", "the model: a folder or a GGUF file (default: the demo model)",
+     XF_CLI_TEXT, &model, 0, 0},
     {0}};
 
 const struct xf_cli_option xf_cli_machine_options[] = {

@@ -14,7 +14,6 @@ endfunction()
 
 xf_require(sleef sleef.h libsleef-dev)
 xf_require(cpuinfo cpuinfo.h libcpuinfo-dev)
-xf_require(pthreadpool pthreadpool.h libpthreadpool-dev)
 xf_require(cjson cjson/cJSON.h libcjson-dev)
 xf_require(pcre2-8 pcre2.h libpcre2-dev)
 xf_require(utf8proc utf8proc.h libutf8proc-dev)

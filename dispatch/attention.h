@@ -62,7 +62,7 @@ struct xf_attention {
   struct xf_mask mask;
   size_t q_heads, kv_heads; /* q_heads a multiple of kv_heads */
   ptrdiff_t q_stride, q_head_stride, out_stride, out_head_stride, lse_stride, lse_head_stride;
-  float scale;         /* finite, not 0 */
+  float scale;         /* finite; 0: 1 / sqrt(d_k) */
   float soft_cap;      /* 0: none */
   const float *slopes; /* ALiBi [q_heads], or NULL */
   const float *sinks;  /* [q_heads], or NULL */

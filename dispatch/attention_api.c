@@ -160,10 +160,10 @@ static xf_status check_workspace(const struct plan *plan, const void *workspace,
     return xf_fail(error, XF_E_ARGUMENT, "workspace: %p is NULL or not aligned to %d bytes",
                    workspace, ALIGNMENT);
   const xf_attention_desc *d = &plan->request.desc;
-  const xf_view *views[] = {&d->q, &d->kv.k, &d->kv.v, &d->mask, &d->out, &d->lse};
-  for (size_t i = 0; i < sizeof views / sizeof *views; i++)
-    if (xf_view_overlaps(views[i], workspace, plan->bytes))
-      return xf_fail(error, XF_E_ARGUMENT, "workspace: overlaps a tensor");
+  const xf_view memory = {workspace, XF_I8, 1, {(int64_t)plan->bytes}, {1}};
+  if (xf_attention_request_reads(&plan->request, &memory) || xf_views_overlap(&d->out, &memory) ||
+      xf_views_overlap(&d->lse, &memory))
+    return xf_fail(error, XF_E_ARGUMENT, "workspace: overlaps a tensor");
   return XF_OK;
 }
 

@@ -1,6 +1,8 @@
 #include "dispatch/attention_request.h"
 
 #include <math.h>
+#include <stdalign.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "dispatch/error.h"
@@ -15,11 +17,19 @@ enum {
   POSITION_MAX = 1 << 30
 };
 
+/* Numbers as great as scores can use; products of two of them do not overflow. */
+static bool usable(float x)
+{
+  return fabsf(x) <= 0x1p60f;
+}
+
 static xf_status check_options(const xf_attention_desc *d, xf_error *error)
 {
-  if (!isfinite(d->scale)) return xf_fail(error, XF_E_ARGUMENT, "scale: must be finite");
-  if (!(d->soft_cap >= 0) || !isfinite(d->soft_cap))
-    return xf_fail(error, XF_E_ARGUMENT, "soft_cap: must be finite and not negative; 0 for none");
+  if (!usable(d->scale))
+    return xf_fail(error, XF_E_ARGUMENT, "scale: %g is not in -2^60 … 2^60", (double)d->scale);
+  if (d->soft_cap != 0 && !(d->soft_cap >= 0x1p-60f && usable(d->soft_cap)))
+    return xf_fail(error, XF_E_ARGUMENT, "soft_cap: %g is neither 0 (none) nor in 2^-60 … 2^60",
+                   (double)d->soft_cap);
   if (d->window < 0 || d->window > POSITION_MAX)
     return xf_fail(error, XF_E_ARGUMENT, "window: %lld is not in 0 … 2^30", (long long)d->window);
   if (d->split > XF_KEYS_SPLIT)
@@ -27,6 +37,41 @@ static xf_status check_options(const xf_attention_desc *d, xf_error *error)
   if (d->kv.layout < XF_KV_PLAIN || d->kv.layout > XF_KV_PACKED)
     return xf_fail(error, XF_E_ARGUMENT, "kv.layout: %d is none of plain, paged, packed",
                    (int)d->kv.layout);
+  return XF_OK;
+}
+
+static xf_status check_arrays(const xf_attention_desc *d, xf_error *error)
+{
+  const struct {
+    const char *name;
+    const void *data;
+    size_t alignment;
+  } arrays[] = {{"q_lens", d->q_lens, alignof(int64_t)},
+                {"q_first", d->q_first, alignof(int64_t)},
+                {"kv.kv_begin", d->kv.kv_begin, alignof(int64_t)},
+                {"kv.kv_len", d->kv.kv_len, alignof(int64_t)},
+                {"kv.page_table", d->kv.page_table, alignof(uint32_t)},
+                {"alibi_slopes", d->alibi_slopes, alignof(float)},
+                {"sinks", d->sinks, alignof(float)}};
+  for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+    if ((uintptr_t)arrays[i].data % arrays[i].alignment)
+      return xf_fail(error, XF_E_ARGUMENT, "%s: %p is not aligned to %zu bytes", arrays[i].name,
+                     arrays[i].data, arrays[i].alignment);
+  return XF_OK;
+}
+
+static xf_status check_heads(const struct xf_attention_request *r, xf_error *error)
+{
+  const float *slopes = r->desc.alibi_slopes, *sinks = r->desc.sinks;
+  for (size_t i = 0; i < r->q_heads; i++) {
+    if (slopes && !usable(slopes[i]))
+      return xf_fail(error, XF_E_ARGUMENT, "alibi_slopes[%zu]: %g is not in -2^60 … 2^60", i,
+                     (double)slopes[i]);
+    if (sinks && !usable(sinks[i]) && sinks[i] != -INFINITY)
+      return xf_fail(error, XF_E_ARGUMENT,
+                     "sinks[%zu]: %g is neither -inf (none) nor in -2^60 … 2^60", i,
+                     (double)sinks[i]);
+  }
   return XF_OK;
 }
 
@@ -47,21 +92,49 @@ static xf_status check_queries(struct xf_attention_request *r, xf_error *error)
   return xf_view_check(&r->desc.lse, &rule, error);
 }
 
-static xf_status check_scales(const xf_view *tensor, const xf_view *scales, const char *name,
+/* Scales of other types are not looked at, nor are they an input. */
+static xf_status check_scales(const xf_view *tensor, xf_view *scales, const char *name,
                               xf_error *error)
 {
-  if (tensor->type != XF_I8) return XF_OK;
+  if (tensor->type != XF_I8) {
+    *scales = (xf_view){0};
+    return XF_OK;
+  }
   struct xf_view_rule rule = {
       name, 3, F32, {tensor->shape[0], tensor->shape[1], tensor->shape[2], 0}, false, false};
   return xf_view_check(scales, &rule, error);
 }
 
-static xf_status check_keys(struct xf_attention_request *r, xf_error *error)
+static xf_status check_layout(const struct xf_attention_request *r, xf_error *error)
 {
   const xf_kv *kv = &r->desc.kv;
+  if (kv->layout == XF_KV_PLAIN) return XF_OK;
+  if (r->page_len == 0 || !kv->page_table || !kv->kv_len)
+    return xf_fail(error, XF_E_ARGUMENT,
+                   "kv.page_table, kv.kv_len: pages need both, and page_len (kv.k.shape[1]) > 0");
+  if (kv->page_table_stride < 0 || kv->page_table_stride > POSITION_MAX)
+    return xf_fail(error, XF_E_ARGUMENT, "kv.page_table_stride: %lld is not in 0 … 2^30",
+                   (long long)kv->page_table_stride);
+  if (kv->layout == XF_KV_PAGED) return XF_OK;
+  size_t d_k = (size_t)kv->k.shape[3], d_v = (size_t)kv->v.shape[3], bytes;
+  xf_status status = xf_kv_page_bytes(r->page_len, r->kv_heads, d_k, d_v, &bytes, error);
+  if (status) return status;
+  if (kv->v.data != kv->k.data)
+    return xf_fail(error, XF_E_ARGUMENT, "kv.v: data of packed pages must be that of kv.k");
+  if (kv->k.shape[0] > 1 && llabs(kv->k.stride[0]) < (long long)bytes)
+    return xf_fail(error, XF_E_SHAPE, "kv.k: stride[0] %lld is less than a page of %zu bytes",
+                   (long long)kv->k.stride[0], bytes);
+  return XF_OK;
+}
+
+static xf_status check_keys(struct xf_attention_request *r, xf_error *error)
+{
+  xf_kv *kv = &r->desc.kv;
   bool plain = kv->layout == XF_KV_PLAIN, packed = kv->layout == XF_KV_PACKED;
   unsigned types = packed ? F32 : KV_TYPES;
   int64_t first = plain ? (int64_t)r->batch : -1;
+  /* The other strides of packed pages are not read. */
+  for (int i = 1; i < 4 && packed; i++) kv->k.stride[i] = kv->v.stride[i] = 0;
   struct xf_view_rule rule = {"kv.k",  4,    types, {first, -1, -1, r->desc.q.shape[3]},
                               !packed, false};
   xf_status status = xf_view_check(&kv->k, &rule, error);
@@ -77,37 +150,29 @@ static xf_status check_keys(struct xf_attention_request *r, xf_error *error)
   r->keys = plain ? r->page_len : POSITION_MAX;
   if (kv->k.shape[3] < 1 || kv->k.shape[3] > XF_HEAD_DIM_MAX || kv->v.shape[3] < 1 ||
       kv->v.shape[3] > XF_HEAD_DIM_MAX)
-    return xf_fail(error, XF_E_UNSUPPORTED, "head_dim: %lld and %lld; 1 … %d are supported",
+    return xf_fail(error, XF_E_UNSUPPORTED, "head_dim: d_k %lld, d_v %lld; 1 … %d are supported",
                    (long long)kv->k.shape[3], (long long)kv->v.shape[3], XF_HEAD_DIM_MAX);
   if (r->kv_heads == 0 || r->q_heads == 0 || r->q_heads % r->kv_heads || r->q_heads > HEADS_MAX)
-    return xf_fail(error, XF_E_SHAPE, "q_heads %zu is no multiple of kv_heads %zu, or over %d",
+    return xf_fail(error, XF_E_SHAPE, "q: %zu heads are no multiple of kv_heads %zu, or over %d",
                    r->q_heads, r->kv_heads, HEADS_MAX);
-  if (packed && (r->page_len == 0 || r->page_len % XF_LANES || kv->k.data != kv->v.data))
-    return xf_fail(error, XF_E_SHAPE,
-                   "packed pages: page_len %zu must be a multiple of 16, and "
-                   "kv.v.data equal to kv.k.data",
-                   r->page_len);
-  if (!plain && (r->page_len == 0 || !kv->page_table || !kv->kv_len || kv->page_table_stride < 0))
-    return xf_fail(error, XF_E_ARGUMENT, "paged keys need page_len > 0, page_table and kv_len");
-  return XF_OK;
+  return check_layout(r, error);
 }
 
-/* The pages of one sequence: as many as it needs, each in the pool. */
-static xf_status check_pages(const struct xf_attention_request *r, size_t b, int64_t kv_len,
-                             xf_error *error)
+/* The pages of one sequence that hold its keys. */
+static xf_status check_pages(const struct xf_attention_request *r, size_t b, int64_t begin,
+                             int64_t kv_len, xf_error *error)
 {
   const xf_kv *kv = &r->desc.kv;
   int64_t pages = (kv_len + (int64_t)r->page_len - 1) / (int64_t)r->page_len;
   if (pages > kv->page_table_stride && r->batch > 1)
     return xf_fail(error, XF_E_SHAPE,
-                   "sequence %zu: %lld keys need %lld pages; page_table_stride is "
-                   "%lld",
-                   b, (long long)kv_len, (long long)pages, (long long)kv->page_table_stride);
-  for (int64_t i = 0; i < pages; i++) {
+                   "sequence %zu: %lld keys need %lld pages; kv.page_table_stride is %lld", b,
+                   (long long)kv_len, (long long)pages, (long long)kv->page_table_stride);
+  for (int64_t i = begin / (int64_t)r->page_len; i < pages; i++) {
     uint32_t page = kv->page_table[(int64_t)b * kv->page_table_stride + i];
     if (page >= kv->k.shape[0])
-      return xf_fail(error, XF_E_ARGUMENT, "sequence %zu: page_table[%lld] is %u of %lld pages", b,
-                     (long long)i, page, (long long)kv->k.shape[0]);
+      return xf_fail(error, XF_E_ARGUMENT, "sequence %zu: kv.page_table[%lld] is %u of %lld pages",
+                     b, (long long)i, page, (long long)kv->k.shape[0]);
   }
   return XF_OK;
 }
@@ -139,17 +204,56 @@ static xf_status check_sequence(const struct xf_attention_request *r, size_t b, 
   if (d->mask.data && kv_len > d->mask.shape[3])
     return xf_fail(error, XF_E_SHAPE, "sequence %zu: kv_len %lld, but mask.shape[3] is %lld", b,
                    (long long)kv_len, (long long)d->mask.shape[3]);
-  return d->kv.layout == XF_KV_PLAIN ? XF_OK : check_pages(r, b, kv_len, error);
+  return d->kv.layout == XF_KV_PLAIN ? XF_OK : check_pages(r, b, begin, kv_len, error);
+}
+
+static xf_view bytes_of(const void *data, size_t count, size_t size)
+{
+  return (xf_view){data, XF_I8, 1, {(int64_t)(count * size)}, {1}};
+}
+
+/* Packed pages with all of their bytes. */
+static xf_view pages_of(const struct xf_attention_request *r)
+{
+  const xf_view *k = &r->desc.kv.k;
+  size_t bytes = 0;
+  (void)xf_kv_page_bytes(r->page_len, r->kv_heads, (size_t)k->shape[3],
+                         (size_t)r->desc.kv.v.shape[3], &bytes, NULL);
+  return (xf_view){k->data, XF_I8, 2, {k->shape[0], (int64_t)bytes}, {k->stride[0], 1}};
+}
+
+bool xf_attention_request_reads(const struct xf_attention_request *r, const xf_view *memory)
+{
+  const xf_attention_desc *d = &r->desc;
+  size_t lengths = r->batch * sizeof(int64_t);
+  size_t table = r->batch ? (r->batch - 1) * (size_t)d->kv.page_table_stride + 1 : 0;
+  bool packed = d->kv.layout == XF_KV_PACKED;
+  const xf_view inputs[] = {d->q,
+                            packed ? pages_of(r) : d->kv.k,
+                            packed ? (xf_view){0} : d->kv.v,
+                            d->kv.k_scale,
+                            d->kv.v_scale,
+                            d->mask,
+                            bytes_of(d->q_lens, lengths, 1),
+                            bytes_of(d->q_first, lengths, 1),
+                            bytes_of(d->kv.kv_begin, lengths, 1),
+                            bytes_of(d->kv.kv_len, lengths, 1),
+                            bytes_of(d->kv.page_table, table, sizeof(uint32_t)),
+                            bytes_of(d->alibi_slopes, r->q_heads, sizeof(float)),
+                            bytes_of(d->sinks, r->q_heads, sizeof(float))};
+  for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++)
+    if (xf_views_overlap(memory, &inputs[i])) return true;
+  return false;
 }
 
 static xf_status check_overlap(const struct xf_attention_request *r, xf_error *error)
 {
   const xf_attention_desc *d = &r->desc;
-  const xf_view *inputs[] = {&d->q, &d->kv.k, &d->kv.v, &d->kv.k_scale, &d->kv.v_scale, &d->mask};
-  for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++)
-    if (xf_views_overlap(&d->out, inputs[i]) || xf_views_overlap(&d->lse, inputs[i]))
-      return xf_fail(error, XF_E_ARGUMENT, "out or lse overlaps an input");
-  if (xf_views_overlap(&d->out, &d->lse)) return xf_fail(error, XF_E_ARGUMENT, "out overlaps lse");
+  if (xf_attention_request_reads(r, &d->out))
+    return xf_fail(error, XF_E_ARGUMENT, "out: overlaps an input");
+  if (xf_attention_request_reads(r, &d->lse))
+    return xf_fail(error, XF_E_ARGUMENT, "lse: overlaps an input");
+  if (xf_views_overlap(&d->out, &d->lse)) return xf_fail(error, XF_E_ARGUMENT, "lse: overlaps out");
   return XF_OK;
 }
 
@@ -158,14 +262,18 @@ xf_status xf_attention_request_check(const xf_context *context, const xf_attenti
 {
   if (!context || !desc)
     return xf_fail(error, XF_E_ARGUMENT, "xf_attention: context or descriptor is NULL");
-  if (desc->struct_size < sizeof desc->struct_size || desc->struct_size > sizeof *desc)
+  /* An older, shorter descriptor ends with a whole field. */
+  if (desc->struct_size < sizeof desc->struct_size || desc->struct_size > sizeof *desc ||
+      desc->struct_size % alignof(xf_attention_desc))
     return xf_fail(error, XF_E_ARGUMENT, "xf_attention_desc: struct_size %zu; set it to sizeof",
                    desc->struct_size);
   memset(r, 0, sizeof *r);
   memcpy(&r->desc, desc, desc->struct_size);
   xf_status status = check_options(&r->desc, error);
+  if (!status) status = check_arrays(&r->desc, error);
   if (!status) status = check_queries(r, error);
   if (!status) status = check_keys(r, error);
+  if (!status) status = check_heads(r, error);
   if (!status && r->desc.mask.data) {
     const int64_t *q = r->desc.q.shape;
     struct xf_view_rule rule = {"mask", 4, MASK_TYPES, {q[0], q[2], q[1], -1}, false, false};
@@ -173,6 +281,5 @@ xf_status xf_attention_request_check(const xf_context *context, const xf_attenti
   }
   for (size_t b = 0; b < r->batch && !status; b++) status = check_sequence(r, b, error);
   if (!status) status = check_overlap(r, error);
-  if (r->desc.scale == 0) r->desc.scale = (float)(1.0 / sqrt((double)desc->q.shape[3]));
   return status;
 }

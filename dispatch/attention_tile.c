@@ -11,6 +11,12 @@ static bool has_bias(const struct xf_attention *a)
   return a->slopes || a->mask.type;
 }
 
+/* The default is computed here, under numerics 1's rounding mode. */
+static float scale_of(const struct xf_attention *a)
+{
+  return a->scale != 0 ? fabsf(a->scale) : (float)(1.0 / sqrt((double)a->kv.d_k));
+}
+
 static bool packs_keys(const struct xf_attention *a)
 {
   return a->view.page_len > 0;
@@ -122,7 +128,7 @@ void xf_tile_partial(const xf_context *context, const struct xf_tile *t, size_t 
     return;
   }
   gather_queries(t, r0, n, scratch->q);
-  float scale = fabsf(t->a->scale);
+  float scale = scale_of(t->a);
   bool adjusted = has_bias(t->a) || t->a->soft_cap != 0;
   struct xf_attention_args args = {.rows = n,
                                    .d_k = t->a->kv.d_k,

@@ -1,6 +1,5 @@
 #include "dispatch/context.h"
 
-#include <pthreadpool.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
@@ -9,26 +8,13 @@
 #endif
 
 #include "dispatch/error.h"
-#include "dispatch/handover.h"
 #include "dispatch/isa.h"
 #include "dispatch/memory.h"
 #include "dispatch/numerics_check.h"
+#include "dispatch/pool.h"
 #include "dispatch/threads.h"
 
 enum { THREADS_MAX = 1024 };
-
-/* Idle workers wait for the next loop actively for some milliseconds, then sleep. */
-static void own_parallel_for(void *pool, size_t n, xf_task task, void *arg)
-{
-  pthreadpool_parallelize_1d(pool, task, arg, n, 0);
-}
-
-/* Idle workers sleep at once: where there are more threads than cores, the waiting ones would keep
- * the working ones from running (measured: hundreds of times slower). */
-static void own_parallel_for_crowded(void *pool, size_t n, xf_task task, void *arg)
-{
-  pthreadpool_parallelize_1d(pool, task, arg, n, PTHREADPOOL_FLAG_YIELD_WORKERS);
-}
 
 /* Copies a caller's descriptor, whose struct_size may be that of an older, shorter version. */
 static xf_status read_options(const xf_context_options *given, xf_context_options *options,
@@ -48,11 +34,10 @@ static xf_status read_options(const xf_context_options *given, xf_context_option
 
 static xf_status start_threads(xf_context *context, xf_error *error)
 {
-  bool crowded = context->threads > xf_default_threads();
-  context->own_pool = pthreadpool_create(context->threads);
+  context->own_pool = xf_pool_create(context->threads);
   if (!context->own_pool)
     return xf_fail(error, XF_E_MEMORY, "cannot start %u threads", context->threads);
-  context->parallel_for = crowded ? own_parallel_for_crowded : own_parallel_for;
+  context->parallel_for = xf_pool_run;
   context->pool = context->own_pool;
   return XF_OK;
 }
@@ -87,7 +72,7 @@ xf_status xf_context_create(const xf_context_options *given, xf_context **out, x
 void xf_context_destroy(xf_context *context)
 {
   if (!context) return;
-  if (context->own_pool) pthreadpool_destroy(context->own_pool);
+  xf_pool_destroy(context->own_pool);
   xf_free(context);
 }
 
@@ -104,32 +89,28 @@ uint32_t xf_context_threads(const xf_context *context)
 /* ---- the floating-point environment of numerics 1 ---- */
 
 #if defined(__x86_64__)
-typedef unsigned fp_state;
-
-static fp_state fp_enter(void)
+xf_fp_state xf_fp_enter(void)
 {
-  fp_state old = _mm_getcsr();
+  xf_fp_state old = _mm_getcsr();
   _mm_setcsr(0x1F80); /* all exceptions masked, round to nearest, no FTZ, no DAZ */
   return old;
 }
 
-static void fp_leave(fp_state old)
+void xf_fp_leave(xf_fp_state state)
 {
-  _mm_setcsr(old);
+  _mm_setcsr((unsigned)state);
 }
 #else
-typedef uint64_t fp_state;
-
-static void fp_leave(fp_state state)
+void xf_fp_leave(xf_fp_state state)
 {
   __asm__ volatile("msr fpcr, %0" : : "r"(state) : "memory");
 }
 
-static fp_state fp_enter(void)
+xf_fp_state xf_fp_enter(void)
 {
-  fp_state old;
+  xf_fp_state old;
   __asm__ volatile("mrs %0, fpcr" : "=r"(old) : : "memory");
-  fp_leave(0); /* round to nearest, no flush to zero, no traps */
+  xf_fp_leave(0); /* round to nearest, no flush to zero, no traps */
   return old;
 }
 #endif
@@ -146,25 +127,21 @@ struct loop {
 static void run_slot(void *arg, size_t slot)
 {
   struct loop *loop = arg;
-  xf_handover_take(loop);
-  fp_state old = fp_enter();
+  xf_fp_state old = xf_fp_enter();
   for (;;) {
     size_t item = atomic_fetch_add_explicit(&loop->next, 1, memory_order_relaxed);
     if (item >= loop->items) break;
     loop->work(loop->arg, slot, item);
   }
-  fp_leave(old);
-  xf_handover_give(loop);
+  xf_fp_leave(old);
 }
 
 void xf_parallel(const xf_context *context, size_t items, xf_work work, void *arg)
 {
   struct loop loop = {.work = work, .arg = arg, .items = items};
   size_t slots = xf_min(context->threads, items);
-  xf_handover_give(&loop);
   if (slots > 1)
     context->parallel_for(context->pool, slots, run_slot, &loop);
   else if (slots == 1)
     run_slot(&loop, 0);
-  xf_handover_take(&loop);
 }

@@ -10,8 +10,14 @@ struct xf_context {
   uint32_t threads;
   xf_parallel_for parallel_for;
   void *pool;
-  struct pthreadpool *own_pool; /* NULL: the host's loop, or one thread */
+  struct xf_pool *own_pool; /* NULL: the host's loop, or one thread */
 };
+
+/* The floating-point environment of numerics 1 (round to nearest, no FTZ or DAZ) for what is
+ * computed outside of xf_parallel; the caller's is put back by leave. */
+typedef uint64_t xf_fp_state;
+xf_fp_state xf_fp_enter(void);
+void xf_fp_leave(xf_fp_state state);
 
 /* slot < the context's threads: no two running calls share a slot, so that scratch memory may be
  * indexed by it. */

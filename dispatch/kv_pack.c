@@ -1,4 +1,5 @@
 /* Packed KV pages for hosts. */
+#include <stdalign.h>
 #include <string.h>
 
 #include "dispatch/attention.h"
@@ -6,6 +7,8 @@
 #include "dispatch/memory.h"
 #include "dispatch/views.h"
 #include "exactflash/attention.h"
+
+enum { POSITION_MAX = 1 << 30 };
 
 static struct xf_kv_layout layout_of(size_t page_len, size_t d_k, size_t d_v)
 {
@@ -65,6 +68,11 @@ xf_status xf_kv_pack(const xf_context *context, size_t page_len, const xf_view *
   if (page_bytes < needed || page_bytes % sizeof(float) || (uintptr_t)pages % sizeof(float))
     return xf_fail(error, XF_E_ARGUMENT, "pages: %zu bytes each, %zu are needed, aligned to 4",
                    page_bytes, needed);
+  if (first > POSITION_MAX || n > POSITION_MAX - first)
+    return xf_fail(error, XF_E_ARGUMENT, "first: %zu and %zu more positions are over 2^30", first,
+                   n);
+  if ((uintptr_t)page_table % alignof(uint32_t))
+    return xf_fail(error, XF_E_ARGUMENT, "page_table: %p is not aligned", (const void *)page_table);
   struct xf_kv_layout layout = layout_of(page_len, d_k, d_v);
   for (size_t i = 0; i < n; i++) {
     size_t page = (first + i) / page_len, slot = (first + i) % page_len;

@@ -68,7 +68,9 @@ xf_status xf_model_open(const xf_context *context, const char *path,
   if (!model) return xf_fail(error, XF_E_MEMORY, "%s: out of memory", path);
   model->context = context;
   xf_status status = read_options(options, &model->options, error);
+  xf_fp_state caller = xf_fp_enter(); /* what is computed once is computed under numerics 1, too */
   if (!status) status = model_load(model, path, error);
+  xf_fp_leave(caller);
   if (status)
     xf_model_close(model);
   else

@@ -130,26 +130,16 @@ static float special_float(struct rng *rng)
 static float fill_one(struct rng *rng, enum fill fill, size_t i, size_t n)
 {
   switch (fill) {
-  case FILL_SMALL_INTEGERS:
-    return (float)rng_below(rng, 17) - 8;
-  case FILL_LARGE:
-    return 1e4f * rng_uniform(rng);
-  case FILL_DENORMAL:
-    return 0x1p-126f * rng_uniform(rng);
-  case FILL_RISING:
-    return ((float)i - (float)n / 2) * 0.05f + 0.01f * rng_uniform(rng);
-  case FILL_FALLING:
-    return ((float)n / 2 - (float)i) * 0.05f + 0.01f * rng_uniform(rng);
-  case FILL_SPECIAL:
-    return special_float(rng);
-  case FILL_NAN:
-    return NAN;
-  case FILL_MINUS_INFINITY:
-    return -INFINITY;
-  case FILL_MINUS_ZERO:
-    return -0.0f;
-  default:
-    return 2 * rng_uniform(rng);
+  case FILL_SMALL_INTEGERS: return (float)rng_below(rng, 17) - 8;
+  case FILL_LARGE: return 1e4f * rng_uniform(rng);
+  case FILL_DENORMAL: return 0x1p-126f * rng_uniform(rng);
+  case FILL_RISING: return ((float)i - (float)n / 2) * 0.05f + 0.01f * rng_uniform(rng);
+  case FILL_FALLING: return ((float)n / 2 - (float)i) * 0.05f + 0.01f * rng_uniform(rng);
+  case FILL_SPECIAL: return special_float(rng);
+  case FILL_NAN: return NAN;
+  case FILL_MINUS_INFINITY: return -INFINITY;
+  case FILL_MINUS_ZERO: return -0.0f;
+  default: return 2 * rng_uniform(rng);
   }
 }
 

@@ -76,7 +76,9 @@ static float score_of(const struct attention_row *row, size_t j)
   float s = 0;
   for (size_t d = 0; d < row->d_k; d++)
     s = fmaf(row->scale < 0 ? -row->q[d] : row->q[d], row->k[j * row->ldk + d], s);
-  return biased ? fmaf(s, fabsf(row->scale), bias_of(row, j)) : s;
+  if (!biased) return s;
+  float t = fmaf(s, fabsf(row->scale), bias_of(row, j));
+  return t < -0x1p126f && t != -INFINITY ? -0x1p126f : t;
 }
 
 void numerics_block(const struct attention_row *row, float *p, float *m, float *l, float *acc)
@@ -90,7 +92,8 @@ void numerics_block(const struct attention_row *row, float *p, float *m, float *
   for (size_t d = 0; d < row->d_v && top > -INFINITY; d++) acc[d] = 0;
   for (size_t j = 0; j < row->n; j++) {
     bool seen = p[j] > -INFINITY;
-    p[j] = seen ? numerics_exp2(fmaf(p[j], c, -*m)) : 0;
+    float x = fabsf(*m) < 0x1p30f ? fmaf(p[j], c, -*m) : (p[j] - top) * c;
+    p[j] = seen ? numerics_exp2(x) : 0;
     for (size_t d = 0; d < row->d_v && seen; d++)
       acc[d] = fmaf(p[j], row->v[j * row->ldv + d], acc[d]);
   }

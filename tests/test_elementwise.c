@@ -291,6 +291,10 @@ static void test_arg_max(void **state)
       check_arg_max(k, n, x, n & 1);
       fill_array(&rng, FILL_SMALL_INTEGERS, n, x); /* ties */
       check_arg_max(k, n, x, 0);
+      fill_array(&rng, FILL_NORMAL, n, x); /* a NaN must not hide what came before it */
+      for (size_t i = 0; i < n; i++)
+        if (rng_below(&rng, 2)) x[i] = NAN;
+      check_arg_max(k, n, x, 0);
       fill_array(&rng, FILL_NAN, n, x);
       if (n > 0) x[rng_below(&rng, n)] = -INFINITY;
       check_arg_max(k, n, x, 1);

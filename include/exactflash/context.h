@@ -27,7 +27,7 @@ typedef struct xf_context_options {
   const char *isa;
   /* 0: the physical cores this process may use (affinity mask and cgroup quota). */
   uint32_t threads;
-  /* NULL: threads of our own (pthreadpool), asleep while idle. Else the host's loop, called with
+  /* NULL: threads of our own, asleep while idle. Else the host's loop, called with
    * n ≤ threads, and pool handed to it untouched. */
   xf_parallel_for parallel_for;
   void *pool;

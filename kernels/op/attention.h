@@ -44,19 +44,24 @@ XF_APART void soft_cap_row(float *s, size_t n, float scale, float soft_cap)
     v16_store(s + i, v16_mul(cap, v16_tanh(v16_mul(v16_load(s + i), ratio))));
 }
 
-/* Replaces scores s[0 … n−1] by fma(s, scale, bias). A masked key's becomes −inf whatever its K
- * holds. */
+/* fma(s, scale, bias), not below −2¹²⁶ but where it is −inf: masks of the most negative float are
+ * common, and its product with log2 e would overflow. A masked key's is −inf whatever its K holds.
+ */
+XF_INLINE v16 biased_v16(v16 s, v16 scale, v16 bias)
+{
+  v16 t = v16_fma(s, scale, bias);
+  t = v16_keep_masked(v16_max(v16_set1(-0x1p126f), t), t);
+  return v16_keep_masked(t, bias);
+}
+
+/* Replaces scores s[0 … n−1] by the biased ones. */
 XF_APART void bias_row(float *s, size_t n, float scale, const float *bias)
 {
   const v16 factor = v16_set1(scale);
   size_t i = 0;
-  for (; i + XF_LANES <= n; i += XF_LANES) {
-    v16 b = v16_load(bias + i);
-    v16_store(s + i, v16_keep_masked(v16_fma(v16_load(s + i), factor, b), b));
-  }
-  if (i == n) return;
-  v16 b = v16_load_n(bias + i, n - i);
-  v16_store(s + i, v16_keep_masked(v16_fma(v16_load(s + i), factor, b), b));
+  for (; i + XF_LANES <= n; i += XF_LANES)
+    v16_store(s + i, biased_v16(v16_load(s + i), factor, v16_load(bias + i)));
+  if (i < n) v16_store(s + i, biased_v16(v16_load(s + i), factor, v16_load_n(bias + i, n - i)));
 }
 
 /* Replaces a row's scores from a multiple of 16 on by the adjusted ones. */

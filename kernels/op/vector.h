@@ -62,11 +62,16 @@ XF_INLINE float exp2_f32(float x)
   return p * xf_float_of_bits(xf_bits_of_float(n) << 23);
 }
 
-/* A block's maximum times c, where `top` is its greatest score: 0 where there is none, and +0 for
- * −0, since which of two zeros is the greatest depends on the order of comparison. */
-XF_INLINE float block_maximum(float top, float c)
+/* What is added to s · c before E, where `top` is the greatest of the scores s[0 … n−1]: −M for M =
+ * top · c, the block's maximum, which goes to *m. *m is 0 where there is no maximum, and +0 for −0,
+ * since which of two zeros is the greatest depends on the order of comparison. Where M is so large
+ * that its rounding could leave E's range, top is taken from the scores instead. */
+XF_INLINE float block_offset(float *s, size_t n, float top, float c, float *m)
 {
-  return top == -INFINITY ? 0 : top * c + 0.0f;
+  *m = top == -INFINITY ? 0 : top * c + 0.0f;
+  if (fabsf(*m) < 0x1p30f) return -*m;
+  for (size_t i = 0; i < n; i++) s[i] -= top;
+  return 0;
 }
 
 /* Row reduction: element i of the row was added to lane i mod 64 of (a, b, c, d). */

@@ -132,8 +132,7 @@ XF_INLINE __m256 tile_exp2(__m256 x)
 XF_APART void tile_softmax(float *s, size_t n, float c, float *m, float *l)
 {
   float top = tile_row_max(s, n);
-  *m = block_maximum(top, c);
-  const __m256 scale = _mm256_set1_ps(c), offset = _mm256_set1_ps(-*m);
+  const __m256 scale = _mm256_set1_ps(c), offset = _mm256_set1_ps(block_offset(s, n, top, c, m));
   size_t i = 0;
   for (; i + 8 <= n; i += 8)
     _mm256_storeu_ps(s + i, tile_exp2(_mm256_fmadd_ps(_mm256_loadu_ps(s + i), scale, offset)));
@@ -142,8 +141,7 @@ XF_APART void tile_softmax(float *s, size_t n, float c, float *m, float *l)
     __m256 x = _mm256_maskload_ps(s + i, live);
     _mm256_maskstore_ps(s + i, live, tile_exp2(_mm256_fmadd_ps(x, scale, offset)));
   }
-  *l = row_sum(s, n,
-               false); /* a second pass: eight sums and the polynomial are too many registers */
+  *l = row_sum(s, n, false); /* apart: eight sums and the polynomial are too many registers */
 }
 
 #endif

@@ -144,8 +144,7 @@ XF_INLINE float tile_row_max(const float *s, size_t n)
 XF_APART void tile_softmax(float *s, size_t n, float c, float *m, float *l)
 {
   float top = tile_row_max(s, n);
-  *m = block_maximum(top, c);
-  const __m512 scale = _mm512_set1_ps(c), offset = _mm512_set1_ps(-*m);
+  const __m512 scale = _mm512_set1_ps(c), offset = _mm512_set1_ps(block_offset(s, n, top, c, m));
   __m512 sum[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(),
                    _mm512_setzero_ps()};
   size_t i = 0;

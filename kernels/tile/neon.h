@@ -190,12 +190,12 @@ XF_INLINE float32x4_t tile_exp2(float32x4_t x)
 XF_APART void tile_softmax(float *s, size_t n, float c, float *m, float *l)
 {
   float top = tile_row_max(s, n);
-  *m = block_maximum(top, c);
-  const float32x4_t scale = vdupq_n_f32(c), offset = vdupq_n_f32(-*m);
+  const float minus_m = block_offset(s, n, top, c, m);
+  const float32x4_t scale = vdupq_n_f32(c), offset = vdupq_n_f32(minus_m);
   size_t i = 0;
   for (; i + 4 <= n; i += 4)
     vst1q_f32(s + i, tile_exp2(vfmaq_f32(offset, vld1q_f32(s + i), scale)));
-  for (; i < n; i++) s[i] = exp2_f32(fmaf(s[i], c, -*m));
+  for (; i < n; i++) s[i] = exp2_f32(fmaf(s[i], c, minus_m));
   *l = row_sum(s, n, false); /* a second pass: 16 sums and the polynomial are too many registers */
 }
 

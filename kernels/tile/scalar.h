@@ -52,9 +52,9 @@ XF_APART void tile_softmax(float *s, size_t n, float c, float *m, float *l)
 {
   float top = -INFINITY, sum[64] = {0};
   for (size_t i = 0; i < n; i++) top = xf_max(s[i], top);
-  *m = block_maximum(top, c);
+  const float offset = block_offset(s, n, top, c, m);
   for (size_t i = 0; i < n; i++) {
-    s[i] = exp2_f32(fmaf(s[i], c, -*m));
+    s[i] = exp2_f32(fmaf(s[i], c, offset));
     sum[i % 64] += s[i];
   }
   *l = sum64_v16(v16_load(sum), v16_load(sum + 16), v16_load(sum + 32), v16_load(sum + 48));
