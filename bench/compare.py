@@ -21,6 +21,7 @@ import torch
 
 Q_HEADS, KV_HEADS, HEAD_DIM = 32, 4, 64
 CLEAN_NOPS, CLEAN_WAITED = 0.9, 0.02  # as in measure.c
+LEAST_CLEAN = 3  # samples, for a figure to be printed
 TOLERANCE = 2e-5
 SETTLE_S = 0.005  # torch's threads spin for a while when they are done
 
@@ -124,21 +125,23 @@ def compare(ours, arguments, threads, q_len, kv_len):
 
 
 def best_torch(row):
-    """Name and figures of torch's fastest way; ways without a clean sample come last."""
+    """Name and figures of torch's fastest way; ways without enough clean samples come last."""
     ways = [(name, figures) for name, figures in row.items() if name.startswith("torch")]
-    return min(ways, key=lambda way: (way[1]["clean"] == 0, way[1]["ms"]))
+    return min(ways, key=lambda way: (not is_sure(way[1]), way[1]["ms"]))
+
+
+def is_sure(figures):
+    return figures["clean"] >= LEAST_CLEAN
 
 
 def ratio(torch_, ours, extra_ms=0):
-    """Clean samples are not compared with others."""
-    if not torch_["clean"] or not ours["clean"]:
+    if not is_sure(torch_) or not is_sure(ours):
         return "–"
-    return f"{torch_['ms'] / (ours['ms'] + extra_ms):.1f}"
+    return f"**{torch_['ms'] / (ours['ms'] + extra_ms):.1f}**"
 
 
 def cell(figures, key, digits):
-    """Marked where no sample was clean."""
-    return ("" if figures["clean"] else "~") + f"{figures[key]:.{digits}f}"
+    return f"{figures[key]:.{digits}f}" if is_sure(figures) else "–"
 
 
 def table(rows, decode):

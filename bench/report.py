@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/performance.md"
 BEGIN, END = "<!-- figures of bench/report.py -->\n", "<!-- end of figures -->\n"
+LEAST_CLEAN = 3  # samples, for a figure to be printed, as in compare.py
 NAME = re.compile(r"(?P<case>.*)/(?P<isa>\w+)/threads:(?P<threads>\d+)/manual_time")
 
 
@@ -35,7 +37,9 @@ def run_benchmarks(build, seconds):
 def cell(figures, key):
     if not figures:
         return ""
-    return ("" if figures["clean"] else "~") + f"{figures[key]:.{0 if figures[key] >= 10 else 1}f}"
+    if figures["clean"] < LEAST_CLEAN:
+        return "–"
+    return f"{figures[key]:.{0 if figures[key] >= 10 else 1}f}"
 
 
 def table(figures, prefix, key, corner):
@@ -57,13 +61,17 @@ def peaks(figures):
     """A line for each ISA: its FMA peak; the bandwidth for each number of threads."""
     fma, read = {}, {}
     for (_, isa, threads), counters in figures.items():
-        if counters["clean"] and "peak_GFLOPS" in counters:
+        if counters["clean"] < LEAST_CLEAN:
+            continue
+        if "peak_GFLOPS" in counters:
             fma.setdefault((isa, threads), []).append(counters["peak_GFLOPS"])
-        if counters["clean"] and "read_GBps" in counters:
+        if "read_GBps" in counters:
             read.setdefault(threads, []).append(counters["read_GBps"])
-    lines = [f"- FMA peak, {isa}, {threads} thread(s): {min(list_):.0f}–{max(list_):.0f} GFLOP/s\n"
+    lines = [f"- FMA peak, {isa}, {threads} thread{'s'[:threads > 1]}: "
+             f"{statistics.median(list_):.0f} GFLOP/s\n"
              for (isa, threads), list_ in sorted(fma.items())]
-    lines += [f"- read bandwidth, {threads} thread(s): {min(list_):.0f}–{max(list_):.0f} GB/s\n"
+    lines += [f"- read bandwidth, {threads} thread{'s'[:threads > 1]}: "
+              f"{statistics.median(list_):.0f} GB/s\n"
               for threads, list_ in sorted(read.items())]
     return "".join(lines)
 
@@ -83,6 +91,7 @@ def compare_section(build, seconds):
     if importlib.util.find_spec("torch") is None:
         return "Not measured: this Python has no torch.\n"
     sys.path.insert(0, str(ROOT / "bench"))
+    sys.dont_write_bytecode = True
     import compare  # pylint: disable=import-outside-toplevel
     output = subprocess.run(
         [sys.executable, ROOT / "bench/compare.py", "--build", build, "--json", "--seconds",

@@ -32,9 +32,9 @@ static xf_status read_options(const xf_context_options *given, xf_context_option
   return XF_OK;
 }
 
-static xf_status start_threads(xf_context *context, xf_error *error)
+static xf_status start_threads(xf_context *context, bool pin, xf_error *error)
 {
-  context->own_pool = xf_pool_create(context->threads);
+  context->own_pool = xf_pool_create(context->threads, pin);
   if (!context->own_pool)
     return xf_fail(error, XF_E_MEMORY, "cannot start %u threads", context->threads);
   context->parallel_for = xf_pool_run;
@@ -60,7 +60,7 @@ xf_status xf_context_create(const xf_context_options *given, xf_context **out, x
   context->pool = options.pool;
   status = xf_numerics_check(context, error);
   if (!status && !options.parallel_for && context->threads > 1)
-    status = start_threads(context, error);
+    status = start_threads(context, options.pin_threads != 0, error);
   if (status) {
     xf_context_destroy(context);
     return status;

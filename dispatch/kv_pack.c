@@ -9,6 +9,7 @@
 #include "exactflash/attention.h"
 
 enum { POSITION_MAX = 1 << 30 };
+#define PAGE_MAX ((size_t)1 << 48)
 
 static struct xf_kv_layout layout_of(size_t page_len, size_t d_k, size_t d_v)
 {
@@ -65,9 +66,11 @@ xf_status xf_kv_pack(const xf_context *context, size_t page_len, const xf_view *
   size_t d_k = (size_t)k->shape[2], d_v = (size_t)v->shape[2];
   status = xf_kv_page_bytes(page_len, heads, d_k, d_v, &needed, error);
   if (status) return status;
-  if (page_bytes < needed || page_bytes % sizeof(float) || (uintptr_t)pages % sizeof(float))
-    return xf_fail(error, XF_E_ARGUMENT, "pages: %zu bytes each, %zu are needed, aligned to 4",
-                   page_bytes, needed);
+  if (page_bytes < needed || page_bytes > PAGE_MAX || page_bytes % sizeof(float) ||
+      (uintptr_t)pages % sizeof(float))
+    return xf_fail(error, XF_E_ARGUMENT,
+                   "pages: %p of %zu bytes each; %zu are needed, multiples of 4", pages, page_bytes,
+                   needed);
   if (first > POSITION_MAX || n > POSITION_MAX - first)
     return xf_fail(error, XF_E_ARGUMENT, "first: %zu and %zu more positions are over 2^30", first,
                    n);

@@ -3,7 +3,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -23,7 +22,9 @@ struct xf_pool {
   _Atomic size_t active;  /* workers inside a task */
   _Atomic unsigned loops; /* begun so far: changes when there is something new */
   size_t sleepers;
+  size_t started; /* workers that run */
   bool stop;
+  bool pin;
   bool crowded;          /* more threads than cores: waiting awake would keep others from working */
   pthread_mutex_t owner; /* held by the caller whose loop it is */
   size_t n_workers;
@@ -76,6 +77,8 @@ static void *worker(void *arg)
 {
   struct xf_pool *pool = arg;
   pthread_mutex_lock(&pool->lock);
+  size_t core = ++pool->started; /* core 0 is left to the caller */
+  if (pool->pin) xf_pin_thread(core);
   while (!pool->stop) {
     if (pool->next < pool->n) {
       pool->active++;
@@ -119,7 +122,7 @@ void xf_pool_run(void *arg, size_t n, xf_task task, void *task_arg)
   pthread_mutex_unlock(&pool->owner);
 }
 
-struct xf_pool *xf_pool_create(size_t threads)
+struct xf_pool *xf_pool_create(size_t threads, bool pin)
 {
   struct xf_pool *pool = xf_alloc_zeroed(1, sizeof *pool);
   if (!pool) return NULL;
@@ -127,6 +130,7 @@ struct xf_pool *xf_pool_create(size_t threads)
   pthread_mutex_init(&pool->owner, NULL);
   pthread_cond_init(&pool->work, NULL);
   pthread_cond_init(&pool->done, NULL);
+  pool->pin = pin;
   pool->crowded = threads > xf_default_threads();
   pool->workers = xf_alloc(threads - 1, sizeof *pool->workers);
   while (pool->workers && pool->n_workers < threads - 1 &&

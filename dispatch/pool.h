@@ -4,12 +4,15 @@
 #ifndef XF_POOL_H
 #define XF_POOL_H
 
+#include <stdbool.h>
+
 #include "exactflash/context.h"
 
 struct xf_pool;
 
-/* threads ≥ 2 counts the caller. NULL when memory or threads are lacking. */
-struct xf_pool *xf_pool_create(size_t threads);
+/* threads ≥ 2 counts the caller; pin: each of the others stays on a core of its own. NULL when
+ * memory or threads are lacking. */
+struct xf_pool *xf_pool_create(size_t threads, bool pin);
 /* No loop may be running. NULL is allowed. */
 void xf_pool_destroy(struct xf_pool *pool);
 

@@ -8,22 +8,41 @@
 
 #include "dispatch/memory.h"
 
-/* Cores with at least one logical CPU in the affinity mask; 0 where that cannot be told. */
-static uint32_t allowed_cores(void)
+/* A logical CPU of that core that the mask allows; −1: none. */
+static int allowed_cpu(const struct cpuinfo_core *core, const cpu_set_t *allowed)
+{
+  for (uint32_t i = 0; i < core->processor_count; i++) {
+    int cpu = cpuinfo_get_processor(core->processor_start + i)->linux_id;
+    if (cpu >= 0 && cpu < CPU_SETSIZE && CPU_ISSET(cpu, allowed)) return cpu;
+  }
+  return -1;
+}
+
+/* One logical CPU of each core that the process may use; returns their number, 0 where that cannot
+ * be told. */
+static uint32_t allowed_cores(int cpus[CPU_SETSIZE])
 {
   cpu_set_t allowed;
   if (!cpuinfo_initialize() || sched_getaffinity(0, sizeof allowed, &allowed) != 0) return 0;
   uint32_t cores = 0;
-  for (uint32_t i = 0; i < cpuinfo_get_cores_count(); i++) {
-    const struct cpuinfo_core *core = cpuinfo_get_core(i);
-    bool usable = false;
-    for (uint32_t j = 0; j < core->processor_count; j++) {
-      int cpu = cpuinfo_get_processor(core->processor_start + j)->linux_id;
-      usable |= cpu >= 0 && cpu < CPU_SETSIZE && CPU_ISSET(cpu, &allowed);
-    }
-    cores += usable;
+  for (uint32_t i = 0; i < cpuinfo_get_cores_count() && cores < CPU_SETSIZE; i++) {
+    int cpu = allowed_cpu(cpuinfo_get_core(i), &allowed);
+    if (cpu >= 0) cpus[cores++] = cpu;
   }
-  return cores ? cores : (uint32_t)CPU_COUNT(&allowed);
+  for (int cpu = 0; cpu < CPU_SETSIZE && cores == 0; cpu++) /* cores that cpuinfo does not know */
+    if (CPU_ISSET(cpu, &allowed)) cpus[cores++] = cpu;
+  return cores;
+}
+
+void xf_pin_thread(size_t index)
+{
+  int cpus[CPU_SETSIZE];
+  uint32_t cores = allowed_cores(cpus);
+  if (cores == 0) return;
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(cpus[index % cores], &one);
+  sched_setaffinity(0, sizeof one, &one);
 }
 
 /* CPUs that a cpu.max file grants ("max 100000" or "150000 100000"), rounded up; 0: no limit. */
@@ -63,7 +82,8 @@ static uint32_t cgroup_quota(void)
 
 uint32_t xf_default_threads(void)
 {
-  uint32_t threads = allowed_cores(), quota = cgroup_quota();
+  int cpus[CPU_SETSIZE];
+  uint32_t threads = allowed_cores(cpus), quota = cgroup_quota();
   if (quota && quota < threads) threads = quota;
   return threads ? threads : 1;
 }

@@ -33,7 +33,8 @@ void thread_each(void *pool, size_t n, xf_task task, void *arg)
 
 xf_context *context_new(const char *isa, uint32_t threads, xf_parallel_for parallel_for)
 {
-  xf_context_options options = {sizeof options, isa, threads, parallel_for, NULL};
+  xf_context_options options = {
+      .struct_size = sizeof options, .isa = isa, .threads = threads, .parallel_for = parallel_for};
   xf_context *context;
   xf_error error;
   if (xf_context_create(&options, &context, &error)) fail_msg("%s", error.message);

@@ -19,4 +19,7 @@ void failing_alloc_after(size_t n);
 /* Allocations succeed again, as at the start. Returns how many were made to fail. */
 size_t failing_alloc_off(void);
 
+/* The bytes of the largest request since the last call, granted or not. */
+size_t failing_alloc_largest(void);
+
 #endif

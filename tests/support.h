@@ -27,9 +27,9 @@ struct rng {
   uint64_t state;
 };
 uint64_t rng_next(struct rng *rng);
-size_t rng_below(struct rng *rng, size_t n);      /* uniform in [0, n) */
-float rng_uniform(struct rng *rng);               /* [−1, 1) */
-float rng_normal(struct rng *rng);                /* mean 0, deviation 1 */
+size_t rng_below(struct rng *rng, size_t n); /* uniform in [0, n) */
+float rng_uniform(struct rng *rng);          /* [−1, 1) */
+float rng_normal(struct rng *rng);           /* mean 0, deviation 1 */
 void fill_normal(struct rng *rng, size_t n, float *out);
 
 /* A buffer that ends at a page that cannot be touched, and starts behind one: `bytes` bytes whose

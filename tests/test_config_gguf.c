@@ -191,8 +191,9 @@ static void test_meanings(void **state)
   assert_int_equal(c.vocab, 20);
   c = changed(&(struct change){"llama.rope.scaling.factor", XF_GGUF_F32, 4, NULL});
   assert_true(c.rope.type == XF_ROPE_LINEAR && c.rope.factor == 4);
+  assert_int_equal(rename(path, good), 0); /* "none" holds against a factor */
   c = changed(&(struct change){"llama.rope.scaling.type", XF_GGUF_STRING, 0, "none"});
-  assert_int_equal(c.rope.type, XF_ROPE_NONE);
+  assert_true(c.rope.type == XF_ROPE_NONE && c.rope.factor == 1);
   /* Without ids in the file: those of SentencePiece, else none. */
   gguf_copy(good, path, &(struct gguf_edit){.drop = "tokenizer.ggml.bos_token_id"});
   assert_int_equal(rename(path, good), 0);

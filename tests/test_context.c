@@ -17,7 +17,11 @@
 static xf_status create(const char *isa, uint32_t threads, xf_parallel_for parallel_for, void *pool,
                         xf_context **out, xf_error *error)
 {
-  xf_context_options options = {sizeof options, isa, threads, parallel_for, pool};
+  xf_context_options options = {.struct_size = sizeof options,
+                                .isa = isa,
+                                .threads = threads,
+                                .parallel_for = parallel_for,
+                                .pool = pool};
   return xf_context_create(&options, out, error);
 }
 
@@ -211,7 +215,8 @@ static void *use_context(void *arg)
 {
   struct user *user = arg;
   xf_context *context;
-  xf_context_options options = {sizeof options, user->kernels->name, 3, NULL, NULL};
+  xf_context_options options = {
+      .struct_size = sizeof options, .isa = user->kernels->name, .threads = 3};
   if (xf_context_create(&options, &context, NULL) != XF_OK) abort();
   for (int repeat = 0; repeat < 10; repeat++) {
     if (context->kernels != user->kernels) user->wrong = 1;

@@ -31,6 +31,9 @@ typedef struct xf_context_options {
    * n ≤ threads, and pool handed to it untouched. */
   xf_parallel_for parallel_for;
   void *pool;
+  /* Not 0: each thread of our own stays on a physical core of its own (the caller's thread, which
+   * works too, is left as it is). For machines that nothing else uses. */
+  int pin_threads;
 } xf_context_options;
 
 /* options may be NULL: all defaults. Fails with XF_E_CPU on an x86 CPU without FMA3, and when the

@@ -32,11 +32,11 @@ static void dot_bf16(size_t rows, size_t panels, const float *x, size_t ldx, con
 XF_INLINE void widen(xf_type type, size_t n, const uint16_t *x, float *y)
 {
   size_t i = 0;
-  for (; i + XF_LANES <= n; i += XF_LANES) v16_store(y + i, v16_load_as(type, x, i));
+  for (; i + XF_LANES <= n; i += XF_LANES) v16_store(y + i, v16_load_16(type, x + i));
   if (i == n) return;
   uint16_t rest[XF_LANES] = {0};
   memcpy(rest, x + i, (n - i) * sizeof *x);
-  v16_store_n(y + i, n - i, v16_load_as(type, rest, 0));
+  v16_store_n(y + i, n - i, v16_load_16(type, rest));
 }
 
 static void widen_f16(size_t n, const uint16_t *x, float *y)

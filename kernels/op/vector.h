@@ -16,12 +16,17 @@ struct value_tile {
   bool resume;
 };
 
+/* Sixteen 16-bit elements, widened exactly. */
+XF_INLINE v16 v16_load_16(xf_type type, const uint16_t *p)
+{
+  return type == XF_F16 ? v16_load_f16(p) : v16_load_bf16(p);
+}
+
 /* Sixteen elements from index i on, widened exactly. */
 XF_INLINE v16 v16_load_as(xf_type type, const void *p, size_t i)
 {
   if (type == XF_F32) return v16_load((const float *)p + i);
-  if (type == XF_F16) return v16_load_f16((const uint16_t *)p + i);
-  return v16_load_bf16((const uint16_t *)p + i);
+  return v16_load_16(type, (const uint16_t *)p + i);
 }
 
 /* Rounds x to an integer in the low bits of a float: 1.5·2²³ + 127, so that these bits, shifted
