@@ -266,11 +266,11 @@ static void test_bad_rope(void **state)
 static void check_frequencies(const struct xf_config *config, const float *expected)
 {
   float inv_freq[128];
-  double worst = 0;
   xf_rope_inv_freq(config, inv_freq);
-  for (size_t i = 0; i < config->head_dim / 2; i++)
-    worst = fmax(worst, fabs((double)inv_freq[i] / (double)expected[i] - 1));
-  if (!(worst <= 0x1p-22)) fail_msg("relative difference %g", worst);
+  for (size_t i = 0; i < config->head_dim / 2; i++) {
+    double difference = (double)inv_freq[i] / (double)expected[i] - 1;
+    if (!(fabs(difference) <= 0x1p-22)) fail_msg("inv_freq[%zu]: off by %g", i, difference);
+  }
 }
 
 /* Against 1.0 / base ** (arange(0, dim, 2).float() / dim), _compute_linear_scaling_rope_parameters
