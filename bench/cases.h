@@ -13,7 +13,7 @@ enum {
   Q_HEADS = 32,
   KV_HEADS = 4,
   HEAD_DIM = 64,
-  PAGE_LEN = 64
+  PAGE_LEN = XF_BLOCK
 };
 
 /* The public part of each case below. */

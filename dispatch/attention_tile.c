@@ -162,8 +162,9 @@ void xf_tile_finish(const xf_context *context, const struct xf_tile *t, size_t r
   if (t->a->sinks) /* a last block of one key, whose value is zero */
     context->kernels->attention_merge(d_v, &m, &l, out, t->a->sinks[head_of(t, r)] * to_base_2, 1,
                                       nothing);
-  float lse = context->kernels->attention_finish(d_v, m, l, out);
+  context->kernels->attention_finish(d_v, l, out);
   if (t->sequence->lse)
     t->sequence->lse[(ptrdiff_t)token_of(t, r) * t->a->lse_stride +
-                     (ptrdiff_t)head_of(t, r) * t->a->lse_head_stride] = lse;
+                     (ptrdiff_t)head_of(t, r) * t->a->lse_head_stride] =
+        context->kernels->log_sum_exp(m, l);
 }

@@ -11,6 +11,11 @@ void *xf_alloc(size_t count, size_t size);
 void *xf_alloc_zeroed(size_t count, size_t size);
 void xf_free(void *p); /* NULL is allowed */
 
+/* Zeroed memory in whole pages of the operating system, which become resident as they are touched.
+ * NULL when out of memory or on overflow; count and size ≥ 1, and the same again when freed. */
+void *xf_map(size_t count, size_t size);
+void xf_unmap(void *p, size_t count, size_t size); /* p NULL is allowed */
+
 static inline size_t xf_round_up(size_t n, size_t multiple)
 {
   return (n + multiple - 1) / multiple * multiple;

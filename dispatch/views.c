@@ -28,7 +28,7 @@ static bool empty(const xf_view *view)
   return false;
 }
 
-/* Bytes from data to the first element and behind the last; false on overflow. */
+/* Bytes from data to the first element and behind the last; false where that is absurd. */
 static bool extent(const xf_view *view, int64_t *low, int64_t *high)
 {
   *low = 0;
@@ -41,6 +41,20 @@ static bool extent(const xf_view *view, int64_t *low, int64_t *high)
       return false;
   }
   return *low > -((int64_t)1 << 60) && *high < (int64_t)1 << 60;
+}
+
+/* The bytes of a view's elements. */
+struct range {
+  uintptr_t begin, end;
+};
+
+/* False where they leave the address space. */
+static bool range_of(const xf_view *view, struct range *range)
+{
+  int64_t low, high;
+  return extent(view, &low, &high) &&
+         !__builtin_add_overflow((uintptr_t)view->data, low, &range->begin) &&
+         !__builtin_add_overflow((uintptr_t)view->data, high, &range->end);
 }
 
 static int64_t magnitude(int64_t x)
@@ -89,31 +103,29 @@ xf_status xf_view_check(const xf_view *view, const struct xf_view_rule *rule, xf
       view->stride[last] != (int64_t)xf_type_size(view->type))
     return xf_fail(error, XF_E_UNSUPPORTED, "%s: stride[%u] is %lld bytes; it must be %zu (dense)",
                    rule->name, last, (long long)view->stride[last], xf_type_size(view->type));
-  int64_t low, high;
-  if (!extent(view, &low, &high))
-    return xf_fail(error, XF_E_ARGUMENT, "%s: its strides reach over 2^60 bytes", rule->name);
+  struct range range;
+  if (!range_of(view, &range))
+    return xf_fail(error, XF_E_ARGUMENT, "%s: its strides reach over 2^60 bytes or out of memory",
+                   rule->name);
   if (rule->written && !empty(view) && shares_elements(view))
     return xf_fail(error, XF_E_ARGUMENT, "%s: two of its elements share memory; check its strides",
                    rule->name);
   return XF_OK;
 }
 
-static bool ranges_meet(uintptr_t a, uintptr_t a_end, uintptr_t b, uintptr_t b_end)
+static bool ranges_meet(const struct range *a, const struct range *b)
 {
-  return a < b_end && b < a_end;
+  return a->begin < a->end && b->begin < b->end && a->begin < b->end && b->begin < a->end;
 }
 
 bool xf_view_overlaps(const xf_view *view, const void *memory, size_t bytes)
 {
-  int64_t low, high;
-  if (!view->data || !extent(view, &low, &high)) return false;
-  uintptr_t data = (uintptr_t)view->data, start = (uintptr_t)memory;
-  return ranges_meet(data + (uintptr_t)low, data + (uintptr_t)high, start, start + bytes);
+  struct range a, b = {(uintptr_t)memory, (uintptr_t)memory + bytes};
+  return view->data && range_of(view, &a) && ranges_meet(&a, &b);
 }
 
 bool xf_views_overlap(const xf_view *a, const xf_view *b)
 {
-  int64_t low, high;
-  if (!b->data || !extent(b, &low, &high)) return false;
-  return xf_view_overlaps(a, (const char *)b->data + low, (size_t)(high - low));
+  struct range x, y;
+  return a->data && b->data && range_of(a, &x) && range_of(b, &y) && ranges_meet(&x, &y);
 }

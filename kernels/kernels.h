@@ -40,12 +40,12 @@ struct xf_attention_args {
   const size_t *first;   /* [rows] ≤ visible, or NULL: zeros; the row sees keys */
   const size_t *visible; /* [rows]: first … visible−1 of the block; may be none */
   const float *const *k; /* [ceil(max visible / 16)] panels [d_k][16] */
-  const float *const *v; /* [ceil(max visible / 16)] panels [16][v_stride] */
+  const float *const *v; /* the same, panels [16][v_stride]; only visible rows are read */
   size_t v_stride;       /* ≥ d_v rounded up to 16; columns past d_v hold zeros */
   float c;               /* scale · log2 e, finite and > 0; log2 e where they are adjusted */
   /* Adjusted scores t take the place of s: first, with soft_cap, s = soft_cap · tanh(s · (scale /
-   * soft_cap)); then, with bias, t = fma(s, scale, bias), where scale counts as 1 after a soft_cap.
-   */
+   * soft_cap)); then, with bias, t = fma(s, scale, bias), where scale counts as 1 after a soft_cap,
+   * but for −inf at least −2¹²⁶. */
   float scale, soft_cap; /* soft_cap 0: none */
   const float *bias;     /* [rows][ldb]; −inf masks a key; NULL: none */
   size_t ldb;
@@ -97,8 +97,10 @@ struct xf_kernels {
    * uninitialised while *l is 0. */
   void (*attention_merge)(size_t d_v, float *m, float *l, float *acc, float m_b, float l_b,
                           const float *acc_b);
-  /* acc = acc / l in place, zeros where l is 0. Returns the log-sum-exp, −inf where l is 0. */
-  float (*attention_finish)(size_t d_v, float m, float l, float *acc);
+  /* acc = acc / l in place, zeros where l is 0. */
+  void (*attention_finish)(size_t d_v, float l, float *acc);
+  /* log(Σ exp(score)) of a row's state; −inf where l is 0. */
+  float (*log_sum_exp)(float m, float l);
 };
 
 extern const struct xf_kernels xf_kernels_scalar;

@@ -57,10 +57,17 @@ xf_status xf_cache_create(const xf_model *model, size_t capacity, xf_cache **out
   return XF_OK;
 }
 
+/* Gives back all pages but the first n. */
+static void drop_pages(xf_cache *cache, size_t n)
+{
+  for (; cache->n_pages > n; cache->n_pages--)
+    xf_unmap(cache->pages[cache->n_pages - 1], page_floats(cache->model), sizeof(float));
+}
+
 void xf_cache_destroy(xf_cache *cache)
 {
   if (!cache) return;
-  for (size_t i = 0; i < cache->n_pages; i++) xf_free(cache->pages[i]);
+  drop_pages(cache, 0);
   xf_free(cache->pages);
   xf_free(cache);
 }
@@ -84,8 +91,7 @@ xf_status xf_cache_truncate(xf_cache *cache, size_t length)
 {
   if (!cache || length > cache->length) return XF_E_ARGUMENT;
   cache->length = length;
-  for (; cache->n_pages > pages_for(length); cache->n_pages--)
-    xf_free(cache->pages[cache->n_pages - 1]);
+  drop_pages(cache, pages_for(length));
   return XF_OK;
 }
 
@@ -96,7 +102,7 @@ xf_status xf_cache_reserve(xf_cache *cache, size_t length, xf_error *error)
                    "KV cache is full: %zu positions wanted, capacity %zu (kv_cache_max_len)",
                    length, cache->capacity);
   for (; cache->n_pages < pages_for(length); cache->n_pages++) {
-    float *page = xf_alloc_zeroed(page_floats(cache->model), sizeof *page);
+    float *page = xf_map(page_floats(cache->model), sizeof *page);
     if (!page)
       return xf_fail(error, XF_E_MEMORY, "out of memory for position %zu of a KV cache",
                      cache->n_pages * XF_PAGE_LEN);

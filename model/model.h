@@ -10,7 +10,8 @@
 #include "model/weights.h"
 
 enum {
-  XF_PAGE_LEN = 64,      /* positions of a KV page */
+  XF_PAGE_LEN =
+      XF_BLOCK, /* positions of a KV page: one block of keys, so that a head's are contiguous */
   XF_CACHE_MAX = 1 << 24 /* most positions of a cache: the largest run that float counts exactly */
 };
 

@@ -1,12 +1,15 @@
 #include "tests/failing_alloc.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
-/* The linker's --wrap gives these two their names: calls of aligned_alloc go to the first, and the
- * second is the C library's (or the sanitizer's). */
+/* The linker's --wrap gives these their names: calls of aligned_alloc and xf_map go to the first of
+ * each pair, and the second is the C library's (or the sanitizer's), or ours. */
 void *__wrap_aligned_alloc(size_t alignment, size_t bytes);
 void *__real_aligned_alloc(size_t alignment, size_t bytes);
+void *__wrap_xf_map(size_t count, size_t size);
+void *__real_xf_map(size_t count, size_t size);
 
 static atomic_size_t calls, allowed = SIZE_MAX, largest;
 
@@ -27,10 +30,20 @@ size_t failing_alloc_largest(void)
   return atomic_exchange(&largest, 0);
 }
 
-void *__wrap_aligned_alloc(size_t alignment, size_t bytes)
+/* Counts a request; false where it is to fail. */
+static bool allows(size_t bytes)
 {
   size_t before = atomic_load(&largest);
   while (bytes > before && !atomic_compare_exchange_weak(&largest, &before, bytes)) continue;
-  if (atomic_fetch_add(&calls, 1) >= atomic_load(&allowed)) return NULL;
-  return __real_aligned_alloc(alignment, bytes);
+  return atomic_fetch_add(&calls, 1) < atomic_load(&allowed);
+}
+
+void *__wrap_aligned_alloc(size_t alignment, size_t bytes)
+{
+  return allows(bytes) ? __real_aligned_alloc(alignment, bytes) : NULL;
+}
+
+void *__wrap_xf_map(size_t count, size_t size)
+{
+  return allows(count * size) ? __real_xf_map(count, size) : NULL;
 }

@@ -1,11 +1,12 @@
-/* Attention against results of other software (the fixtures' README): flash and standard, every
- * ISA, outputs and log-sum-exps. */
+/* Attention against results of other software (the fixtures' README): flash, standard and the
+ * public operator, every ISA, outputs and log-sum-exps. */
 #include <cjson/cJSON.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "exactflash/attention.h"
 #include "tests/attention_call.h"
 #include "tests/isas.h"
 
@@ -87,17 +88,17 @@ static double share_of(float got, float want, double tolerance)
 
 /* The greatest error as a share of its tolerance. 4e-6 of mag or, where torch's own f32 error
  * exceeds 1e-6 of mag, four times that error. The log-sum-exp: 4e-6 · max(1, |lse|). */
-static double worst_share(const struct call *c, const struct shape *s, const struct expected *e,
-                          const struct call_result *got)
+static double worst_share(const struct shape *s, const float *out, const float *lse,
+                          const struct expected *e, size_t b)
 {
   double tolerance = s->torch_error > 1e-6 ? 4 * s->torch_error : 4e-6, worst = 0;
   size_t n_lse = s->q_len * s->q_heads, n_out = n_lse * s->head_dim;
-  for (size_t b = 0; b < c->a.n; b++) {
-    const float *out = e->out + b * n_out, *mag = e->mag + b * n_out, *lse = e->lse + b * n_lse;
-    for (size_t i = 0; i < n_out; i++)
-      worst = fmax(worst, share_of(got->out[b][i], out[i], tolerance * (double)mag[i]));
-    for (size_t i = 0; i < n_lse; i++)
-      worst = fmax(worst, share_of(got->lse[b][i], lse[i], 4e-6 * fmax(1, fabs((double)lse[i]))));
+  for (size_t i = 0; i < n_out; i++)
+    worst = fmax(
+        worst, share_of(out[i], e->out[b * n_out + i], tolerance * (double)e->mag[b * n_out + i]));
+  for (size_t i = 0; i < n_lse; i++) {
+    float want = e->lse[b * n_lse + i];
+    worst = fmax(worst, share_of(lse[i], want, 4e-6 * fmax(1, fabs((double)want))));
   }
   return worst;
 }
@@ -114,7 +115,9 @@ static void check_case(const char *name, const struct shape *s)
     xf_context *context = context_new(k->name, 1, NULL);
     for (int kind = FLASH; kind <= STANDARD; kind++) {
       run_call(context, &c, (enum call_kind)kind, 0, XF_KEYS_AUTO, &got);
-      double share = worst_share(&c, s, &e, &got);
+      double share = 0;
+      for (size_t b = 0; b < s->batch; b++)
+        share = fmax(share, worst_share(s, got.out[b], got.lse[b], &e, b));
       if (!(share <= 1))
         fail_msg("%s: %s attention on %s errs by %.3g of its tolerance", name,
                  kind == FLASH ? "flash" : "standard", k->name, share);
@@ -126,6 +129,107 @@ static void check_case(const char *name, const struct shape *s)
   }
   result_free(&got, c.a.n);
   call_free(&c);
+  free(e.out), free(e.lse), free(e.mag);
+}
+
+/* The same through the public interface, K and V as they are and, where a case has them exactly in
+ * a type of 16 bits, in that. */
+static void convert(xf_type type, const float *from, size_t n, uint16_t *to)
+{
+  for (size_t i = 0; i < n; i++) {
+    to[i] = type == XF_BF16 ? to_bf16(from[i]) : to_f16(from[i]);
+    float back = type == XF_BF16 ? from_bf16(to[i]) : from_f16(to[i]);
+    if (memcmp(&back, &from[i], sizeof back) != 0)
+      fail_msg("%a is not exact in %s", (double)from[i], xf_type_name(type));
+  }
+}
+
+static xf_view dense(const void *data, xf_type type, size_t batch, size_t seq, size_t heads,
+                     size_t d)
+{
+  int64_t size = (int64_t)xf_type_size(type), row = (int64_t)(heads * d) * size;
+  return (xf_view){data,
+                   type,
+                   4,
+                   {(int64_t)batch, (int64_t)seq, (int64_t)heads, (int64_t)d},
+                   {(int64_t)seq * row, row, (int64_t)d * size, size}};
+}
+
+/* What the public operator reads and writes in one case. */
+struct host_arrays {
+  float *q, *kv[2], *out, *lse;
+  uint16_t *halves[2];
+  size_t n_kv, n_out, n_lse;
+};
+
+static struct host_arrays load_arrays(const struct shape *s)
+{
+  struct host_arrays h = {.n_kv = s->batch * s->kv_len * s->kv_heads * s->head_dim,
+                          .n_lse = s->batch * s->q_len * s->q_heads};
+  h.n_out = h.n_lse * s->head_dim;
+  h.q = read_floats(s, "q", h.n_out);
+  h.kv[0] = read_floats(s, "k", h.n_kv), h.kv[1] = read_floats(s, "v", h.n_kv);
+  for (int i = 0; i < 2; i++) h.halves[i] = malloc(h.n_kv * sizeof *h.halves[i]);
+  h.out = malloc(h.n_out * sizeof *h.out), h.lse = malloc(h.n_lse * sizeof *h.lse);
+  assert_true(h.halves[0] && h.halves[1] && h.out && h.lse);
+  return h;
+}
+
+static void free_arrays(struct host_arrays *h)
+{
+  free(h->q), free(h->out), free(h->lse);
+  for (int i = 0; i < 2; i++) free(h->kv[i]), free(h->halves[i]);
+}
+
+static void run_public(const xf_context *context, const struct shape *s, xf_type type,
+                       struct host_arrays *h)
+{
+  const void *kv[2];
+  for (int i = 0; i < 2; i++) {
+    if (type != XF_F32) convert(type, h->kv[i], h->n_kv, h->halves[i]);
+    kv[i] = type == XF_F32 ? (const void *)h->kv[i] : h->halves[i];
+  }
+  xf_attention_desc desc = {
+      .struct_size = sizeof desc, .scale = (float)s->scale, .causal = s->causal};
+  desc.q = dense(h->q, XF_F32, s->batch, s->q_len, s->q_heads, s->head_dim);
+  desc.kv.k = dense(kv[0], type, s->batch, s->kv_len, s->kv_heads, s->head_dim);
+  desc.kv.v = dense(kv[1], type, s->batch, s->kv_len, s->kv_heads, s->head_dim);
+  desc.out = dense(h->out, XF_F32, s->batch, s->q_len, s->q_heads, s->head_dim);
+  desc.lse = dense(h->lse, XF_F32, s->batch, s->q_len, s->q_heads, 1);
+  desc.lse.rank = 3;
+  size_t bytes;
+  xf_error error;
+  if (xf_attention_workspace(context, &desc, 0, &bytes, &error)) fail_msg("%s", error.message);
+  void *workspace = aligned_alloc(16, (bytes + 15) / 16 * 16);
+  assert_non_null(workspace);
+  if (xf_attention(context, &desc, workspace, bytes, &error)) fail_msg("%s", error.message);
+  free(workspace);
+}
+
+static void check_public(const char *name, const struct shape *s)
+{
+  struct host_arrays h = load_arrays(s);
+  struct expected e = {read_floats(s, "out", h.n_out), read_floats(s, "lse", h.n_lse),
+                       read_floats(s, "mag", h.n_out)};
+  xf_type exact = strcmp(name, "kv_bf16") == 0  ? XF_BF16
+                  : strcmp(name, "kv_f16") == 0 ? XF_F16
+                                                : XF_F32;
+  const xf_type types[] = {XF_F32, exact};
+  for (const struct xf_kernels *k = NULL; (k = next_isa(k));) {
+    xf_context *context = context_new(k->name, 2, thread_each);
+    for (int i = 0; i < (exact == XF_F32 ? 1 : 2); i++) {
+      double worst = 0;
+      run_public(context, s, types[i], &h);
+      for (size_t b = 0; b < s->batch; b++)
+        worst = fmax(worst, worst_share(s, h.out + b * (h.n_out / s->batch),
+                                        h.lse + b * (h.n_lse / s->batch), &e, b));
+      if (!(worst <= 1))
+        fail_msg("%s: K and V of %s on %s err by %.3g of the tolerance", name,
+                 xf_type_name(types[i]), k->name, worst);
+    }
+    xf_context_destroy(context);
+  }
+  free_arrays(&h);
   free(e.out), free(e.lse), free(e.mag);
 }
 
@@ -144,6 +248,7 @@ static void test_fixtures(void **state)
     const cJSON *name = cJSON_GetObjectItemCaseSensitive(item, "name");
     assert_true(cJSON_IsString(name) && s.batch <= MOST_SEQUENCES && s.kv_heads <= MOST_HEADS);
     check_case(name->valuestring, &s);
+    check_public(name->valuestring, &s);
   }
   cJSON_Delete(manifest);
   free(text);

@@ -8,7 +8,7 @@
 #include "tests/model_support.h"
 #include "tests/support.h"
 
-enum { LENGTH = 150, VOCAB = 61, LAYERS = 2, KV_HEADS = 2, HEAD_DIM = 12, PAGE = 64 };
+enum { LENGTH = 1100, VOCAB = 61, LAYERS = 2, KV_HEADS = 2, HEAD_DIM = 12, PAGE = 512 };
 
 /* A model, LENGTH ids and their logits from one prefill. */
 static struct {

@@ -8,7 +8,7 @@
 #include "tests/spm_writer.h"
 #include "tests/support.h"
 
-enum { VOCAB = 61, N = 100, PAST = 10 };
+enum { VOCAB = 61, N = 600, PAST = 10 };
 
 static struct {
   char *folder;

@@ -58,7 +58,7 @@ static void test_threads_help(void **state)
   struct count count = {.slow = true};
   xf_pool_run(pool, INDICES, count_index, &count);
   expect_calls(&count, INDICES, 1);
-  assert_int_equal(count.threads, 3);
+  assert_in_range(count.threads, 2, 3); /* a busy machine may not start all in time */
   xf_pool_destroy(pool);
 }
 

@@ -26,7 +26,7 @@ typedef struct xf_kv {
   xf_view k, v;
   xf_view k_scale, v_scale; /* of i8: f32 [batch or pages, keys or page_len, kv_heads] */
   /* Paged and packed: page of keys [i·page_len, (i+1)·page_len) of sequence b is
-   * page_table[b·page_table_stride + i]. */
+   * page_table[b·page_table_stride + i]; entries of pages without a key are not read. */
   const uint32_t *page_table;
   int64_t page_table_stride; /* entries between sequences */
   /* Sequence b's keys are those at indices kv_begin[b] … kv_len[b]−1; position 0 is kv_begin[b], so
@@ -48,18 +48,19 @@ typedef struct xf_attention_desc {
   /* Position of each sequence's first query, counted from kv_begin; may be negative. NULL: the
    * queries are the last positions, kv_len − kv_begin − q_len. */
   const int64_t *q_first; /* [batch] */
-  float scale;            /* finite; 0: 1 / sqrt(d_k) */
-  float soft_cap; /* finite; > 0: scores become soft_cap · tanh(score / soft_cap); 0: none */
+  float scale;            /* in −2^60 … 2^60; 0: 1 / sqrt(d_k) */
+  float soft_cap; /* in 2^−60 … 2^60: scores become soft_cap · tanh(score / soft_cap); 0: none */
   int causal;     /* not 0: the query at position p sees keys at positions ≤ p */
   int64_t window; /* > 0: only keys at a distance < window; 0: all */
   /* Added to the scores (f32; −inf hides a key) or hiding keys (bool; 0 hides). [batch, q_heads,
    * q_len, keys], stride 0 to broadcast; key index as in kv (kv_begin included). None: no mask. */
   xf_view mask;
-  const float
-      *alibi_slopes; /* [q_heads]: slope · (key position − query position) is added. NULL: none */
-  const float *sinks; /* [q_heads]: one more score, whose value is zero. NULL: none */
-  uint32_t q_block;   /* query positions per task; 0: by sequence length. Never a bit. */
-  uint32_t split;     /* 0: by need, 1: never, 2: always split keys over workers. Never a bit. */
+  /* [q_heads], in −2^60 … 2^60: slope · (key position − query position) is added. NULL: none */
+  const float *alibi_slopes;
+  /* [q_heads], likewise or −inf: one more score, whose value is zero. NULL: none */
+  const float *sinks;
+  uint32_t q_block; /* query positions per task; 0: by sequence length. Never a bit. */
+  uint32_t split;   /* 0: by need, 1: never, 2: always split keys over workers. Never a bit. */
 } xf_attention_desc;
 
 /* Rows that see nothing give zeros, and −inf in lse. NaN or infinity in a key or value that a row

@@ -18,15 +18,26 @@ static size_t least(const size_t *keys, size_t rows)
   return n;
 }
 
+/* Asks for the values of panel p, of which the scores are being made. Where few rows read K and V
+ * once, memory is the limit: V then arrives while K is worked on. */
+static void prefetch_values(const struct xf_attention_args *a, size_t p, size_t keys)
+{
+  for (size_t j = p * XF_LANES; j < keys && j < (p + 1) * XF_LANES; j++)
+    for (size_t d = 0; d < a->d_v; d += 64 / sizeof(float))
+      __builtin_prefetch(a->v[p] + (j - p * XF_LANES) * a->v_stride + d, 0, 2);
+}
+
 /* s = q · kᵀ over whole panels; what lies outside a row's visible keys is not used. */
 static void attention_scores(const struct xf_attention_args *a)
 {
-  size_t all = (most(a->visible, a->rows) + XF_LANES - 1) / XF_LANES;
-  size_t wide = tile_panels(tile_rows(a->rows));
+  size_t keys = most(a->visible, a->rows), all = (keys + XF_LANES - 1) / XF_LANES;
+  bool decode = a->rows <= TILE_ROWS;
+  size_t wide = decode ? tile_stream_panels(tile_rows(a->rows)) : tile_panels(TILE_ROWS);
   for (size_t p = 0, panels; p < all; p += panels) {
     panels = all - p >= wide ? wide : 1;
     const void *k[TILE_PANELS_MAX];
     for (size_t i = 0; i < panels; i++) k[i] = a->k[p + i];
+    for (size_t i = 0; i < panels && decode; i++) prefetch_values(a, p + i, keys);
     for (size_t r = 0, rows; r < a->rows; r += rows) {
       rows = tile_rows(a->rows - r);
       if (most(a->visible + r, rows) <= p * XF_LANES) continue;
@@ -208,14 +219,22 @@ static void attention_merge(size_t d_v, float *m, float *l, float *acc, float m_
   v16_store_n(acc + i, d_v - i, v16_fma(v16_load_n(acc_b + i, d_v - i), new, scaled));
 }
 
-static float attention_finish(size_t d_v, float m, float l, float *acc)
+static void attention_finish(size_t d_v, float l, float *acc)
 {
   if (l == 0) {
     memset(acc, 0, d_v * sizeof *acc);
-    return -INFINITY;
+    return;
   }
-  const float inverse = 1.0f / l;
-  for (size_t i = 0; i < d_v; i++) acc[i] *= inverse;
+  const v16 inverse = v16_set1(1.0f / l);
+  size_t i = 0;
+  for (; i + XF_LANES <= d_v; i += XF_LANES)
+    v16_store(acc + i, v16_mul(v16_load(acc + i), inverse));
+  if (i < d_v) v16_store_n(acc + i, d_v - i, v16_mul(v16_load_n(acc + i, d_v - i), inverse));
+}
+
+static float log_sum_exp(float m, float l)
+{
+  if (l == 0) return -INFINITY;
   return fmaf(m, 0x1.62e43p-1f, XF_SLEEF(logf1_u10purecfma)(l));
 }
 

@@ -19,6 +19,13 @@ XF_INLINE size_t tile_panels(size_t tile_row_count)
   return tile_row_count == 8 ? 3 : tile_row_count == 4 ? 4 : 8;
 }
 
+/* The same where K is read once, from memory: 8 rows keep both FMA ports busy with one panel, and
+ * one stream is what prefetchers follow best. */
+XF_INLINE size_t tile_stream_panels(size_t tile_row_count)
+{
+  return tile_row_count == 8 ? 1 : tile_panels(tile_row_count);
+}
+
 XF_INLINE size_t tile_value_rows(size_t rows)
 {
   return rows >= 6 ? 6 : rows >= 4 ? 4 : rows >= 2 ? 2 : 1;

@@ -19,6 +19,12 @@ XF_INLINE size_t tile_panels(size_t tile_row_count)
   return tile_row_count >= 4 ? 1 : tile_row_count == 2 ? 2 : 4;
 }
 
+/* The same where K is read once, from memory. */
+XF_INLINE size_t tile_stream_panels(size_t tile_row_count)
+{
+  return tile_panels(tile_row_count);
+}
+
 XF_INLINE size_t tile_value_rows(size_t rows)
 {
   return tile_rows(rows);

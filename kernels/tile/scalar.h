@@ -18,6 +18,12 @@ XF_INLINE size_t tile_panels(size_t tile_row_count)
   return 1;
 }
 
+/* The same where K is read once, from memory. */
+XF_INLINE size_t tile_stream_panels(size_t tile_row_count)
+{
+  return tile_panels(tile_row_count);
+}
+
 XF_INLINE size_t tile_value_rows(size_t rows)
 {
   (void)rows;
