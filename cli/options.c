@@ -131,6 +131,11 @@ static int set(const struct xf_cli_command *command, const struct xf_cli_option 
   bool good = true;
   if (o->kind == XF_CLI_TEXT) {
     *(const char **)o->value = word;
+  } else if (o->kind == XF_CLI_TEXTS) {
+    struct xf_cli_list *list = o->value;
+    if (list->n == XF_CLI_LIST)
+      return xf_cli_misuse(command->name, "%s may be given %d times", o->name, XF_CLI_LIST);
+    list->texts[list->n++] = word;
   } else if (o->kind == XF_CLI_COUNT) {
     uint64_t value;
     good = xf_cli_parse_count(word, &value) &&
@@ -150,8 +155,15 @@ static int set(const struct xf_cli_command *command, const struct xf_cli_option 
 
 static int parse(const struct xf_cli_command *command, int argc, char **argv)
 {
+  const struct xf_cli_option *operand = command->operand; /* NULL: there is none, or it was given */
   for (int i = 0; i < argc; i++) {
     const char *word = argv[i];
+    if (operand && word[0] != '-') {
+      int code = set(command, operand, word);
+      if (code) return code;
+      operand = NULL;
+      continue;
+    }
     /* --name=value, of a long name only: text may hold anything. */
     size_t n = word[0] == '-' && word[1] == '-' ? strcspn(word, "=") : strlen(word);
     const struct xf_cli_option *o = find(command, word, n);
@@ -169,25 +181,33 @@ static int parse(const struct xf_cli_command *command, int argc, char **argv)
   return XF_CLI_OK;
 }
 
-static int label(const struct xf_cli_option *o, char *text, size_t size)
+void xf_cli_option_label(const struct xf_cli_option *o, char *text, size_t size)
 {
-  return snprintf(text, size, "%s%s%s%s%s", o->name, o->alias ? ", " : "", o->alias ? o->alias : "",
-                  o->argument ? " " : "", o->argument ? o->argument : "");
+  snprintf(text, size, "%s%s%s%s%s", o->name, o->alias ? ", " : "", o->alias ? o->alias : "",
+           o->argument ? " " : "", o->argument ? o->argument : "");
+}
+
+void xf_cli_option_default(const struct xf_cli_option *o, char *text, size_t size)
+{
+  text[0] = '\0';
+  if (o->kind == XF_CLI_COUNT && *(uint64_t *)o->value)
+    snprintf(text, size, " (default %llu)", (unsigned long long)*(uint64_t *)o->value);
+  if (o->kind == XF_CLI_REAL) snprintf(text, size, " (default %g)", *(float *)o->value);
 }
 
 static void print_option(const struct xf_cli_option *o)
 {
-  char text[128], shown[32] = "";
-  label(o, text, sizeof text);
-  if (o->kind == XF_CLI_COUNT && *(uint64_t *)o->value)
-    snprintf(shown, sizeof shown, " (default %llu)", (unsigned long long)*(uint64_t *)o->value);
-  if (o->kind == XF_CLI_REAL) snprintf(shown, sizeof shown, " (default %g)", *(float *)o->value);
-  printf("  %-32s  %s%s\n", text, o->help, shown);
+  char label[128], shown[32];
+  xf_cli_option_label(o, label, sizeof label);
+  xf_cli_option_default(o, shown, sizeof shown);
+  printf("  %-32s  %s%s\n", label, o->help, shown);
 }
 
 static int print_help(const struct xf_cli_command *command)
 {
-  printf("usage: exactflash %s [options]\n\n%s\n\noptions:\n", command->name, command->description);
+  const char *operand = command->operand ? command->operand->argument : "";
+  printf("usage: exactflash %s %s%s[options]\n\n%s\n\noptions:\n", command->name, operand,
+         *operand ? " " : "", command->description);
   for (size_t t = 0; t < XF_CLI_TABLES && command->tables[t]; t++)
     for (const struct xf_cli_option *o = command->tables[t]; o->name; o++) print_option(o);
   printf("  %-32s  %s\n\nexamples:\n%s", "--help, -h", "print this", command->examples);

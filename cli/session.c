@@ -69,32 +69,50 @@ size_t xf_cli_chunk(void)
   return (size_t)chunk;
 }
 
-static xf_status open_parts(struct xf_cli_session *s, xf_error *error)
+xf_attention_kind xf_cli_attention(void)
+{
+  return (xf_attention_kind)attention;
+}
+
+static xf_status open_parts(struct xf_cli_session *s, size_t capacity, xf_attention_kind kind,
+                            xf_error *error)
 {
   xf_model_options options = {.struct_size = sizeof options,
-                              .attention = (xf_attention_kind)attention,
+                              .attention = kind,
                               .chunk = (uint32_t)chunk,
                               .progress = xf_cli_progress};
   xf_status status = xf_model_open(s->context, s->path, &options, &s->model, error);
   if (status) return status;
   xf_model_get_info(s->model, &s->info);
-  size_t capacity = ctx ? (size_t)ctx : s->info.max_position_embeddings;
+  if (capacity == 0) capacity = s->info.max_position_embeddings;
   return xf_cache_create(s->model, capacity, &s->cache, error);
 }
 
+int xf_cli_context_open(xf_context **context)
+{
+  xf_error error = {0};
+  xf_context_options options = {
+      .struct_size = sizeof options, .isa = isa, .threads = (uint32_t)threads};
+  xf_status status = xf_context_create(&options, context, &error);
+  if (!status) return XF_CLI_OK;
+  int code = xf_cli_error(&error);
+  return status == XF_E_ARGUMENT ? XF_CLI_USAGE : code; /* --isa or XF_ISA */
+}
+
 int xf_cli_session_open(struct xf_cli_session *s)
+{
+  return xf_cli_session_open_as(s, (size_t)ctx, xf_cli_attention());
+}
+
+int xf_cli_session_open_as(struct xf_cli_session *s, size_t capacity, xf_attention_kind kind)
 {
   xf_error error = {0};
   *s = (struct xf_cli_session){.path = xf_cli_model_path()};
   if (!s->path) return XF_CLI_FAILED;
   xf_cli_interrupt_watch();
-  xf_context_options options = {
-      .struct_size = sizeof options, .isa = isa, .threads = (uint32_t)threads};
-  xf_status status = xf_context_create(&options, &s->context, &error);
-  if (!status) status = open_parts(s, &error);
-  if (!status) return XF_CLI_OK;
-  int code = xf_cli_error(&error);
-  return status == XF_E_ARGUMENT && !s->context ? XF_CLI_USAGE : code; /* --isa or XF_ISA */
+  int code = xf_cli_context_open(&s->context);
+  if (code) return code;
+  return open_parts(s, capacity, kind, &error) ? xf_cli_error(&error) : XF_CLI_OK;
 }
 
 void xf_cli_session_close(struct xf_cli_session *s)

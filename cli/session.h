@@ -7,7 +7,8 @@
 
 extern const struct xf_cli_option xf_cli_model_options[];   /* -m */
 extern const struct xf_cli_option xf_cli_machine_options[]; /* --threads, --isa */
-extern const struct xf_cli_option xf_cli_run_options[];     /* --ctx, --chunk, --attention */
+/* --ctx, --chunk, --attention. A table from its second row on is a table without --ctx. */
+extern const struct xf_cli_option xf_cli_run_options[];
 
 struct xf_cli_session {
   const char *path; /* of the model */
@@ -19,12 +20,17 @@ struct xf_cli_session {
 
 /* The model that -m names, else the demo model; NULL, and reported, where there is none. */
 const char *xf_cli_model_path(void);
-/* The --chunk that the library will use. */
+/* The --chunk and --attention that the library will use. */
 size_t xf_cli_chunk(void);
+xf_attention_kind xf_cli_attention(void);
 
+/* A context as --threads and --isa say. Returns an exit code, failures reported. */
+int xf_cli_context_open(xf_context **context);
 /* Opens all of them and watches for Ctrl-C. Returns an exit code, failures reported; close in any
  * case. */
 int xf_cli_session_open(struct xf_cli_session *session);
+/* The same with a cache of that many positions (0: as the model says) and that attention. */
+int xf_cli_session_open_as(struct xf_cli_session *session, size_t capacity, xf_attention_kind kind);
 void xf_cli_session_close(struct xf_cli_session *session);
 
 /* Seconds of a clock that never jumps. */

@@ -34,14 +34,9 @@ static int read_text(struct xf_cli_ids *out)
   return out->text ? XF_CLI_OK : xf_cli_fail("out of memory for the text");
 }
 
-int xf_cli_text_encode(const xf_tokenizer *tokenizer, struct xf_cli_ids *out)
+int xf_cli_encode(const xf_tokenizer *tokenizer, uint32_t flags, struct xf_cli_ids *out)
 {
   xf_error error = {0};
-  bool bos = !no_bos && xf_tokenizer_adds_bos(tokenizer);
-  uint32_t flags = (bos ? XF_ENCODE_BOS : 0) | (parse_special ? XF_ENCODE_PARSE_SPECIAL : 0);
-  *out = (struct xf_cli_ids){0};
-  int code = read_text(out);
-  if (code) return code;
   if (xf_tokenizer_encode(tokenizer, out->text, out->bytes, flags, NULL, 0, &out->n, &error))
     return xf_cli_error(&error);
   size_t capacity = out->n;
@@ -51,6 +46,15 @@ int xf_cli_text_encode(const xf_tokenizer *tokenizer, struct xf_cli_ids *out)
                           &error))
     return xf_cli_error(&error);
   return XF_CLI_OK;
+}
+
+int xf_cli_text_encode(const xf_tokenizer *tokenizer, struct xf_cli_ids *out)
+{
+  bool bos = !no_bos && xf_tokenizer_adds_bos(tokenizer);
+  uint32_t flags = (bos ? XF_ENCODE_BOS : 0) | (parse_special ? XF_ENCODE_PARSE_SPECIAL : 0);
+  *out = (struct xf_cli_ids){0};
+  int code = read_text(out);
+  return code ? code : xf_cli_encode(tokenizer, flags, out);
 }
 
 void xf_cli_ids_free(struct xf_cli_ids *ids)

@@ -20,6 +20,8 @@ struct xf_cli_ids {
 int xf_cli_text_check(const char *command);
 /* Reads the text and encodes it. Returns an exit code, failures reported; free in any case. */
 int xf_cli_text_encode(const xf_tokenizer *tokenizer, struct xf_cli_ids *out);
+/* The second half of it, for out->text with xf_tokenizer_encode's flags. */
+int xf_cli_encode(const xf_tokenizer *tokenizer, uint32_t flags, struct xf_cli_ids *out);
 void xf_cli_ids_free(struct xf_cli_ids *ids);
 
 #endif

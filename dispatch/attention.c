@@ -3,7 +3,11 @@
 #include "dispatch/attention_tile.h"
 #include "dispatch/memory.h"
 
-enum { TASKS_A_WORKER = 4 };
+enum {
+  TASKS_A_WORKER = 4,
+  MOST_SHRINK = 8,   /* halvings that make any q-block of the policy 1 */
+  SPLIT_QUERIES = 32 /* most queries of a sequence whose keys are split by need: see splits() */
+};
 
 /* The adaptive policy: longer sequences amortise a block of K and V over more queries, short ones
  * need the tasks. */
@@ -18,9 +22,13 @@ size_t xf_attention_q_block(size_t kv_len)
   return policy[i].q_block;
 }
 
-static size_t q_block_of(const struct xf_attention *a, size_t q_len, size_t kv_len)
+/* The policy's choice is halved `shrink` times, as long as a task fills the rows of a tile. */
+static size_t q_block_of(const struct xf_attention *a, size_t q_len, size_t kv_len, unsigned shrink)
 {
-  return xf_min(a->q_block ? a->q_block : xf_attention_q_block(kv_len), q_len);
+  if (a->q_block) return xf_min(a->q_block, q_len);
+  size_t group = a->q_heads / a->kv_heads, least = (XF_ATTENTION_ROWS + group - 1) / group;
+  size_t q_block = xf_attention_q_block(kv_len) >> shrink;
+  return xf_min(q_block < least ? least : q_block, q_len);
 }
 
 static size_t ceil_div(size_t n, size_t by)
@@ -28,22 +36,30 @@ static size_t ceil_div(size_t n, size_t by)
   return by ? (n + by - 1) / by : 0;
 }
 
-void xf_attention_size_add(struct xf_attention_size *size, const struct xf_attention *a,
-                           size_t q_len, size_t kv_len)
+static void size_add(struct xf_attention_size *size, const struct xf_attention *a, size_t q_len,
+                     size_t kv_len, unsigned shrink)
 {
-  size_t q_block = q_block_of(a, q_len, kv_len), blocks = ceil_div(kv_len, XF_BLOCK);
+  size_t q_block = q_block_of(a, q_len, kv_len, shrink), blocks = ceil_div(kv_len, XF_BLOCK);
   size_t tasks = a->kv_heads * ceil_div(q_len, q_block);
   size->q_block = q_block > size->q_block ? q_block : size->q_block;
   size->tasks += tasks;
   size->block_tasks += tasks * blocks;
   size->records += a->q_heads * q_len * blocks;
+  size->q_len = q_len > size->q_len ? q_len : size->q_len;
 }
 
-static struct xf_attention_size size_of(const struct xf_attention *a, size_t sequences)
+void xf_attention_size_add(struct xf_attention_size *size, const struct xf_attention *a,
+                           size_t q_len, size_t kv_len)
+{
+  size_add(size, a, q_len, kv_len, 0);
+}
+
+static struct xf_attention_size size_of(const struct xf_attention *a, size_t sequences,
+                                        unsigned shrink)
 {
   struct xf_attention_size size = {0};
   for (size_t i = 0; i < sequences; i++)
-    xf_attention_size_add(&size, a, a->sequences[i].q_len, a->sequences[i].kv_len);
+    size_add(&size, a, a->sequences[i].q_len, a->sequences[i].kv_len, shrink);
   return size;
 }
 
@@ -52,6 +68,7 @@ struct flash {
   const struct xf_attention *a;
   size_t workers;
   struct xf_attention_size size;
+  unsigned shrink;  /* of q-blocks */
   bool split;       /* a task is one block of keys, too */
   float *workspace; /* scratch of each worker, then the records */
   size_t worker_floats;
@@ -68,7 +85,7 @@ static float *record_of(const struct flash *f, const struct xf_tile *t, size_t r
 {
   size_t head = t->head * t->group + r % t->group, token = t->q0 + r / t->group;
   size_t row = head * t->sequence->q_len + token;
-  size_t before = size_of(f->a, (size_t)(t->sequence - f->a->sequences)).records;
+  size_t before = size_of(f->a, (size_t)(t->sequence - f->a->sequences), f->shrink).records;
   size_t index = before + row * ceil_div(t->sequence->kv_len, XF_BLOCK) + block;
   return f->workspace + f->workers * f->worker_floats + index * record_floats(f->a);
 }
@@ -130,12 +147,12 @@ static struct xf_tile find_tile(const struct flash *f, size_t *task, bool by_blo
   struct xf_tile t = {.a = a, .sequence = a->sequences, .group = a->q_heads / a->kv_heads};
   for (;; t.sequence++) {
     struct xf_attention_size size = {0};
-    xf_attention_size_add(&size, a, t.sequence->q_len, t.sequence->kv_len);
+    size_add(&size, a, t.sequence->q_len, t.sequence->kv_len, f->shrink);
     size_t tasks = by_block ? size.block_tasks : size.tasks;
     if (*task < tasks) break;
     *task -= tasks;
   }
-  size_t q_block = q_block_of(a, t.sequence->q_len, t.sequence->kv_len);
+  size_t q_block = q_block_of(a, t.sequence->q_len, t.sequence->kv_len, f->shrink);
   size_t blocks = by_block ? ceil_div(t.sequence->kv_len, XF_BLOCK) : 1, index = *task / blocks;
   *task %= blocks;
   /* Late q-blocks see the most keys: they go first, so that threads end together. */
@@ -213,11 +230,14 @@ static size_t phase_tasks(const struct flash *f, int phase)
   return f->split ? f->size.tasks : 0;
 }
 
+/* By need only a few queries' keys are split: the records of a long prefill would take memory that
+ * grows with its square. It gets smaller q-blocks instead. */
 static bool splits(const struct xf_attention *a, const struct xf_attention_size *size,
                    size_t workers)
 {
   if (a->split != XF_KEYS_AUTO) return a->split == XF_KEYS_SPLIT;
-  return workers > 1 && size->tasks < workers * TASKS_A_WORKER && size->block_tasks > size->tasks;
+  return workers > 1 && size->q_len <= SPLIT_QUERIES && size->block_tasks > size->tasks &&
+         size->tasks < workers * TASKS_A_WORKER;
 }
 
 size_t xf_attention_size_floats(const struct xf_attention_size *size, const struct xf_attention *a,
@@ -230,21 +250,21 @@ size_t xf_attention_size_floats(const struct xf_attention_size *size, const stru
 
 size_t xf_attention_workspace_floats(const struct xf_attention *a, size_t workers)
 {
-  struct xf_attention_size size = size_of(a, a->n);
+  struct xf_attention_size size = size_of(a, a->n, 0);
   return xf_attention_size_floats(&size, a, workers);
 }
 
 static struct flash flash_of(const xf_context *context, const struct xf_attention *a,
                              float *workspace, size_t workers)
 {
-  struct xf_attention_size size = size_of(a, a->n);
-  return (struct flash){.context = context,
-                        .a = a,
-                        .workers = workers,
-                        .size = size,
-                        .split = splits(a, &size, workers),
-                        .workspace = workspace,
-                        .worker_floats = worker_floats(a, &size)};
+  struct flash f = {.context = context, .a = a, .workers = workers, .workspace = workspace};
+  f.size = size_of(a, a->n, 0);
+  f.split = splits(a, &f.size, workers);
+  f.worker_floats = worker_floats(a, &f.size);
+  while (!f.split && workers > 1 && f.size.q_len > 1 && f.shrink < MOST_SHRINK &&
+         f.size.tasks < workers * TASKS_A_WORKER)
+    f.size = size_of(a, a->n, ++f.shrink);
+  return f;
 }
 
 void xf_attention_flash(const xf_context *context, const struct xf_attention *a, float *workspace)

@@ -83,6 +83,7 @@ struct xf_attention_size {
   size_t tasks;       /* (sequence, KV head, q-block) */
   size_t block_tasks; /* those × blocks of keys */
   size_t records;     /* (query row, block of keys) */
+  size_t q_len;       /* the longest */
 };
 void xf_attention_size_add(struct xf_attention_size *size, const struct xf_attention *a,
                            size_t q_len, size_t kv_len);

@@ -68,14 +68,6 @@ static void pack_v(const xf_context *context, const struct xf_tile *t, size_t fi
   }
 }
 
-/* Whether the kernel can read a host's V rows where they lie. */
-static bool reads_v_in_place(const struct xf_attention *a)
-{
-  const struct xf_kv_tensor *v = &a->view.v;
-  return v->type == XF_F32 && a->kv.d_v % XF_LANES == 0 && a->view.page_len == SIZE_MAX &&
-         v->token > 0;
-}
-
 /* Panels of packed pages, read where they lie. */
 static void packed_keys(const struct xf_tile *t, size_t first, size_t panels, const float **k,
                         const float **v)
@@ -105,7 +97,7 @@ struct xf_keys xf_tile_keys(const xf_context *context, const struct xf_tile *t, 
   }
   const float *values = scratch->v;
   keys.v_stride = xf_padded(t->a->kv.d_v);
-  if (reads_v_in_place(t->a)) {
+  if (xf_reads_v_in_place(t->a)) {
     size_t key = t->sequence->kv_begin + first;
     values = (const float *)(const void *)row_at(t, &t->a->view.v, t->sequence->v, NULL, key).data;
     keys.v_stride = (size_t)t->a->view.v.token / sizeof(float);

@@ -25,8 +25,9 @@ static bool packs_keys(const struct xf_attention *a)
 size_t xf_tile_floats(const struct xf_attention *a)
 {
   size_t d_k = xf_padded(a->kv.d_k), d_v = xf_padded(a->kv.d_v);
+  size_t packed = !packs_keys(a) ? 0 : xf_reads_v_in_place(a) ? d_k : d_k + d_v;
   return XF_ATTENTION_ROWS * (d_v + d_k) + (has_bias(a) ? XF_ATTENTION_ROWS * XF_BLOCK : 0) +
-         (packs_keys(a) ? XF_BLOCK * (d_k + d_v) : 0);
+         XF_BLOCK * packed;
 }
 
 struct xf_tile_scratch xf_tile_scratch_at(const struct xf_attention *a, float *base)

@@ -30,7 +30,8 @@ struct xf_tile_scratch {
   float *acc;  /* [rows][d_v rounded up to 16] */
   float *bias; /* [rows][XF_BLOCK], where scores get a bias */
   float *k;    /* [XF_BLOCK/16][d_k][16] and */
-  float *v;    /* [XF_BLOCK][d_v rounded up to 16], where a host's tensors are packed */
+  float *v; /* [XF_BLOCK][d_v rounded up to 16], where a host's tensors are packed, and not read in
+               place */
 };
 
 struct xf_partials {
@@ -45,6 +46,14 @@ struct xf_range {
 static inline size_t xf_padded(size_t d)
 {
   return xf_round_up(d, XF_LANES);
+}
+
+/* Whether the kernel can read a host's V rows where they lie. */
+static inline bool xf_reads_v_in_place(const struct xf_attention *a)
+{
+  const struct xf_kv_tensor *v = &a->view.v;
+  return v->type == XF_F32 && a->kv.d_v % XF_LANES == 0 && a->view.page_len == SIZE_MAX &&
+         v->token > 0;
 }
 
 /* Floats of a scratch without its scores, and its division. */

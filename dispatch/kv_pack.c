@@ -54,9 +54,53 @@ static void widen(const xf_context *context, const xf_view *view, size_t i, size
         d, (const uint16_t *)(const void *)row, out);
 }
 
+/* Where a call writes. */
+struct pool {
+  char *pages;
+  size_t page_bytes, n_pages;
+  const uint32_t *table; /* NULL: page i is the i-th */
+};
+
+static size_t page_of(const struct pool *pool, size_t i)
+{
+  return pool->table ? pool->table[i] : i;
+}
+
+static xf_status check_pool(const struct pool *pool, size_t needed, xf_error *error)
+{
+  if (pool->page_bytes < needed || pool->page_bytes > PAGE_MAX ||
+      pool->page_bytes % sizeof(float) || (uintptr_t)pool->pages % sizeof(float))
+    return xf_fail(error, XF_E_ARGUMENT,
+                   "pages: %p of %zu bytes each; %zu are needed, multiples of 4",
+                   (void *)pool->pages, pool->page_bytes, needed);
+  size_t end;
+  if (__builtin_mul_overflow(pool->n_pages, pool->page_bytes, &end) ||
+      __builtin_add_overflow(end, (uintptr_t)pool->pages, &end))
+    return xf_fail(error, XF_E_ARGUMENT, "n_pages: %zu of %zu bytes are more than memory holds",
+                   pool->n_pages, pool->page_bytes);
+  if ((uintptr_t)pool->table % alignof(uint32_t))
+    return xf_fail(error, XF_E_ARGUMENT, "page_table: %p is not aligned",
+                   (const void *)pool->table);
+  return XF_OK;
+}
+
+/* The pages of positions [first, first + n). */
+static xf_status check_positions(const struct pool *pool, size_t page_len, size_t first, size_t n,
+                                 xf_error *error)
+{
+  if (first > POSITION_MAX || n > POSITION_MAX - first)
+    return xf_fail(error, XF_E_ARGUMENT, "first: %zu and %zu more positions are over 2^30", first,
+                   n);
+  for (size_t i = first / page_len; n > 0 && i <= (first + n - 1) / page_len; i++)
+    if (page_of(pool, i) >= pool->n_pages)
+      return xf_fail(error, XF_E_ARGUMENT, "page_table[%zu]%s: page %zu; n_pages is %zu", i,
+                     pool->table ? "" : " (none given)", page_of(pool, i), pool->n_pages);
+  return XF_OK;
+}
+
 xf_status xf_kv_pack(const xf_context *context, size_t page_len, const xf_view *k, const xf_view *v,
-                     size_t first, void *pages, size_t page_bytes, const uint32_t *page_table,
-                     xf_error *error)
+                     size_t first, void *pages, size_t page_bytes, size_t n_pages,
+                     const uint32_t *page_table, xf_error *error)
 {
   if (!context || !k || !v || !pages)
     return xf_fail(error, XF_E_ARGUMENT, "xf_kv_pack: context, k, v or pages is NULL");
@@ -66,21 +110,17 @@ xf_status xf_kv_pack(const xf_context *context, size_t page_len, const xf_view *
   size_t d_k = (size_t)k->shape[2], d_v = (size_t)v->shape[2];
   status = xf_kv_page_bytes(page_len, heads, d_k, d_v, &needed, error);
   if (status) return status;
-  if (page_bytes < needed || page_bytes > PAGE_MAX || page_bytes % sizeof(float) ||
-      (uintptr_t)pages % sizeof(float))
-    return xf_fail(error, XF_E_ARGUMENT,
-                   "pages: %p of %zu bytes each; %zu are needed, multiples of 4", pages, page_bytes,
-                   needed);
-  if (first > POSITION_MAX || n > POSITION_MAX - first)
-    return xf_fail(error, XF_E_ARGUMENT, "first: %zu and %zu more positions are over 2^30", first,
-                   n);
-  if ((uintptr_t)page_table % alignof(uint32_t))
-    return xf_fail(error, XF_E_ARGUMENT, "page_table: %p is not aligned", (const void *)page_table);
+  const struct pool pool = {pages, page_bytes, n_pages, page_table};
+  status = check_pool(&pool, needed, error);
+  if (!status) status = check_positions(&pool, page_len, first, n, error);
+  if (status) return status;
+  if (xf_view_overlaps(k, pages, n_pages * page_bytes) ||
+      xf_view_overlaps(v, pages, n_pages * page_bytes))
+    return xf_fail(error, XF_E_ARGUMENT, "k, v: overlap the pages");
   struct xf_kv_layout layout = layout_of(page_len, d_k, d_v);
   for (size_t i = 0; i < n; i++) {
-    size_t page = (first + i) / page_len, slot = (first + i) % page_len;
-    float *base =
-        (float *)(void *)((char *)pages + (page_table ? page_table[page] : page) * page_bytes);
+    size_t page = page_of(&pool, (first + i) / page_len), slot = (first + i) % page_len;
+    float *base = (float *)(void *)(pool.pages + page * page_bytes);
     for (size_t head = 0; head < heads; head++) {
       float row_k[XF_HEAD_DIM_MAX], row_v[XF_HEAD_DIM_MAX];
       widen(context, k, i, head, row_k);

@@ -29,7 +29,8 @@ static const char *row_of(const struct xf_matrix *part, size_t row)
     size_t half = part->paired / 2, in_group = row % part->paired;
     row += 2 * (in_group % half) + in_group / half - in_group;
   }
-  return (const char *)part->data + row * part->k * xf_type_size(part->type);
+  ptrdiff_t stride = (ptrdiff_t)(part->k * xf_type_size(part->type)) + part->gap;
+  return (const char *)part->data + (ptrdiff_t)row * stride;
 }
 
 /* Copies row[k0 … k0 + n), in the part's type, to lane `lane` of a panel. */

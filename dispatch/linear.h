@@ -4,7 +4,7 @@
 
 #include "dispatch/context.h"
 
-/* w: [n, k] row-major, in file order. */
+/* w: [n, k] row-major, in file order. Fields behind k are zeros as a rule. */
 struct xf_matrix {
   const void *data;
   xf_type type;
@@ -12,6 +12,7 @@ struct xf_matrix {
   /* 0: row r is the file's row r. Else an even divisor of n: in every group of so many rows, rows i
    * and i + paired/2 are the file's rows 2i and 2i + 1. */
   size_t paired;
+  ptrdiff_t gap; /* bytes from the end of a row to the next one; negative where rows overlap */
 };
 
 struct xf_linear {

@@ -129,3 +129,20 @@ bool xf_views_overlap(const xf_view *a, const xf_view *b)
   struct range x, y;
   return a->data && b->data && range_of(a, &x) && range_of(b, &y) && ranges_meet(&x, &y);
 }
+
+static int64_t row_bytes(const xf_view *view)
+{
+  return view->shape[1] * (int64_t)xf_type_size(view->type);
+}
+
+bool xf_rows_overlap(const xf_view *a, const xf_view *b)
+{
+  if (!xf_views_overlap(a, b)) return false;
+  if (a->shape[0] == 1 && b->shape[0] == 1) return true;
+  if (a->stride[0] != b->stride[0] || a->stride[0] == 0) return true;
+  int64_t stride = magnitude(a->stride[0]);
+  /* a's rows begin that far behind rows of b, as if there were rows without end. */
+  int64_t behind = (int64_t)((uintptr_t)a->data - (uintptr_t)b->data) % stride;
+  if (behind < 0) behind += stride;
+  return behind < row_bytes(b) || behind + row_bytes(a) > stride;
+}

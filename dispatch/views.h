@@ -21,7 +21,10 @@ xf_status xf_view_check(const xf_view *view, const struct xf_view_rule *rule, xf
 
 /* Whether the bytes from the first to the last element of two views (data NULL: none) meet. */
 bool xf_views_overlap(const xf_view *a, const xf_view *b);
-/* The same for a view and plain memory. */
+/* The same for the rows of two views [rows, n] of dense rows, where columns beside each other in
+ * one buffer do not meet. */
+bool xf_rows_overlap(const xf_view *a, const xf_view *b);
+/* The same as the first for a view and plain memory. */
 bool xf_view_overlaps(const xf_view *view, const void *memory, size_t bytes);
 
 #endif

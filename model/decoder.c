@@ -17,6 +17,11 @@ struct xf_decoder {
   char *text;    /* [REPLACEMENT_BYTES times as many + 1] */
 };
 
+size_t xf_decoder_most(const xf_tokenizer *tokenizer)
+{
+  return REPLACEMENT_BYTES * ((size_t)LONGEST_CUT + tokenizer->longest_text);
+}
+
 xf_status xf_decoder_create(const xf_tokenizer *tokenizer, xf_decoder **out, xf_error *error)
 {
   if (out) *out = NULL;
@@ -26,7 +31,7 @@ xf_status xf_decoder_create(const xf_tokenizer *tokenizer, xf_decoder **out, xf_
   struct xf_decoder *decoder = xf_alloc_zeroed(1, sizeof *decoder);
   if (decoder) {
     decoder->bytes = xf_alloc(bytes, 1);
-    decoder->text = xf_alloc(REPLACEMENT_BYTES * bytes + 1, 1);
+    decoder->text = xf_alloc(xf_decoder_most(tokenizer) + 1, 1);
   }
   if (!decoder || !decoder->bytes || !decoder->text) {
     xf_decoder_destroy(decoder);

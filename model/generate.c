@@ -7,12 +7,14 @@
 #include "dispatch/memory.h"
 #include "model/model.h"
 #include "model/sampler.h"
+#include "model/stop.h"
+#include "model/vocabulary.h"
 
 enum generator_state {
   NO_PROMPT, /* nothing to sample from */
   READY,     /* logits are those behind the cache's last position */
   PENDING,   /* `last` was sampled and is not in the cache yet */
-  FINISHED   /* the same, and it was an EOS id */
+  FINISHED   /* the same, and it was the answer's end */
 };
 
 struct xf_generator {
@@ -20,10 +22,13 @@ struct xf_generator {
   xf_cache *cache;
   xf_decoder *decoder; /* NULL: no text */
   struct xf_sampler sampler;
+  struct xf_stop stop; /* n is 0 where there are no stop strings */
   bool ignore_eos;
   enum generator_state state;
   int32_t last;
-  float *logits; /* [vocab] */
+  float *logits;  /* [vocab] */
+  bool drawn;     /* the logits are those that `last` was drawn from */
+  float *scratch; /* [vocab], for log probabilities; NULL before they are first wanted */
 };
 
 /* An older caller's shorter struct is extended with zeros. */
@@ -39,6 +44,17 @@ static xf_status copy_options(const xf_generate_options *from, xf_generate_optio
   return XF_OK;
 }
 
+static xf_status fill_text(xf_generator *g, const xf_tokenizer *tokenizer,
+                           const xf_generate_options *options, xf_error *error)
+{
+  if (!tokenizer && options->n_stop)
+    return xf_fail(error, XF_E_ARGUMENT, "stop strings need a tokenizer");
+  if (!tokenizer) return XF_OK;
+  xf_status status = xf_decoder_create(tokenizer, &g->decoder, error);
+  if (status || !options->n_stop) return status;
+  return xf_stop_init(&g->stop, options->stop, options->n_stop, xf_decoder_most(tokenizer), error);
+}
+
 static xf_status fill(xf_generator *g, const xf_tokenizer *tokenizer,
                       const xf_generate_options *options, xf_error *error)
 {
@@ -47,8 +63,7 @@ static xf_status fill(xf_generator *g, const xf_tokenizer *tokenizer,
   if (!g->logits) return xf_fail(error, XF_E_MEMORY, "out of memory for %zu logits", vocab);
   xf_status status =
       xf_sampler_init(&g->sampler, g->model->context->kernels, vocab, options, error);
-  if (!status && tokenizer) status = xf_decoder_create(tokenizer, &g->decoder, error);
-  return status;
+  return status ? status : fill_text(g, tokenizer, options, error);
 }
 
 xf_status xf_generator_create(const xf_model *model, xf_cache *cache, const xf_tokenizer *tokenizer,
@@ -68,6 +83,8 @@ xf_status xf_generator_create(const xf_model *model, xf_cache *cache, const xf_t
   g->model = model;
   g->cache = cache;
   g->ignore_eos = given.ignore_eos != 0;
+  /* No text is longer than the cache and the token that is not in it yet. */
+  given.repeat_last_n = (uint32_t)xf_min(given.repeat_last_n, xf_cache_capacity(cache) + 1);
   status = fill(g, tokenizer, &given, error);
   if (status) {
     xf_generator_destroy(g);
@@ -81,8 +98,10 @@ void xf_generator_destroy(xf_generator *generator)
 {
   if (!generator) return;
   xf_decoder_destroy(generator->decoder);
+  xf_stop_free(&generator->stop);
   xf_sampler_free(&generator->sampler);
   xf_free(generator->logits);
+  xf_free(generator->scratch);
   xf_free(generator);
 }
 
@@ -91,6 +110,7 @@ static xf_status run(xf_generator *g, const int32_t *ids, size_t n, xf_logits lo
 {
   xf_sequence sequence = {.cache = g->cache, .tokens = ids, .n_tokens = n, .logits = logits};
   if (logits != XF_LOGITS_NONE) sequence.out = g->logits;
+  if (logits != XF_LOGITS_NONE) g->drawn = false;
   return xf_forward(g->model, &sequence, 1, error);
 }
 
@@ -143,6 +163,8 @@ xf_status xf_generator_prompt(xf_generator *generator, const int32_t *ids, size_
   if (!status) status = prefill(g, ids, n, error);
   if (!status) {
     pass_over(g, ids, n);
+    xf_stop_reset(&g->stop);
+    xf_sampler_accept(&g->sampler, ids, n);
     g->state = READY;
     return XF_OK;
   }
@@ -175,16 +197,32 @@ static bool is_eos(const struct xf_config *config, int32_t token)
   return false;
 }
 
-static xf_status text_of(const xf_generator *g, int32_t token, const char **utf8, size_t *bytes,
-                         xf_error *error)
+/* *done becomes XF_DONE_STOP where the token's text completes a stop string. */
+static xf_status text_of(xf_generator *g, int32_t token, int *done, const char **utf8,
+                         size_t *bytes, xf_error *error)
 {
+  if (!g->decoder || *done) return XF_OK;
   xf_status status = xf_decoder_push(g->decoder, token, utf8, bytes);
-  if (!status) return XF_OK;
-  if (status == XF_E_MEMORY) return xf_fail(error, status, "out of memory for the text");
-  return xf_fail(error, XF_E_FORMAT,
-                 "the model chose token %ld, which the tokenizer cannot decode: does "
-                 "tokenizer.model belong to another model?",
-                 (long)token);
+  if (status)
+    return xf_fail(error, XF_E_FORMAT,
+                   "the model chose token %ld, which the tokenizer cannot decode: does "
+                   "tokenizer.model belong to another model?",
+                   (long)token);
+  if (!g->stop.n) return XF_OK;
+  xf_stop_push(&g->stop, *utf8, *bytes, false, utf8, bytes);
+  if (g->stop.matched) *done = XF_DONE_STOP;
+  return XF_OK;
+}
+
+/* Sees to it that the logits are those behind the last token. */
+static xf_status make_ready(xf_generator *g, xf_error *error)
+{
+  if (g->state == NO_PROMPT || g->state == FINISHED)
+    return xf_fail(error, XF_E_ARGUMENT, "nothing to continue: call xf_generator_prompt first");
+  if (g->state == READY) return XF_OK;
+  xf_status status = run(g, &g->last, 1, XF_LOGITS_LAST, error);
+  if (!status) g->state = READY;
+  return status;
 }
 
 /* The state changes last: a call that failed can be made again. */
@@ -196,25 +234,20 @@ xf_status xf_generator_next(xf_generator *generator, int32_t *token, int *done, 
   if (bytes) *bytes = 0;
   if (!g || !token || !done)
     return xf_fail(error, XF_E_ARGUMENT, "xf_generator_next: token and done must be given");
-  if (g->state == NO_PROMPT || g->state == FINISHED)
-    return xf_fail(error, XF_E_ARGUMENT, "nothing to continue: call xf_generator_prompt first");
-  if (g->state == PENDING) {
-    xf_status status = run(g, &g->last, 1, XF_LOGITS_LAST, error);
-    if (status) return status;
-    g->state = READY;
-  }
+  xf_status status = make_ready(g, error);
+  if (status) return status;
   struct draw draw = {.generator = g, .token = token, .error = error};
   xf_parallel(g->model->context, 1, draw_task, &draw);
   if (draw.status) return draw.status;
-  *done = !g->ignore_eos && is_eos(&g->model->config, *token);
+  *done = !g->ignore_eos && is_eos(&g->model->config, *token) ? XF_DONE_EOS : 0;
   const char *text = "";
   size_t length = 0;
-  if (g->decoder && !*done) {
-    xf_status status = text_of(g, *token, &text, &length, error);
-    if (status) return status;
-  }
+  status = text_of(g, *token, done, &text, &length, error);
+  if (status) return status;
   if (utf8) *utf8 = text;
   if (bytes) *bytes = length;
+  xf_sampler_accept(&g->sampler, token, 1);
+  g->drawn = true;
   g->last = *token;
   g->state = *done ? FINISHED : PENDING;
   return XF_OK;
@@ -222,8 +255,48 @@ xf_status xf_generator_next(xf_generator *generator, int32_t *token, int *done, 
 
 xf_status xf_generator_flush(xf_generator *generator, const char **utf8, size_t *bytes)
 {
-  if (!generator || !utf8 || !bytes) return XF_E_ARGUMENT;
+  xf_generator *g = generator;
+  if (!g || !utf8 || !bytes) return XF_E_ARGUMENT;
   *utf8 = "";
   *bytes = 0;
-  return generator->decoder ? xf_decoder_flush(generator->decoder, utf8, bytes) : XF_OK;
+  xf_status status = g->decoder ? xf_decoder_flush(g->decoder, utf8, bytes) : XF_OK;
+  if (!status && g->stop.n) xf_stop_push(&g->stop, *utf8, *bytes, true, utf8, bytes);
+  return status;
+}
+
+struct logprobs {
+  const xf_generator *generator;
+  xf_token_logprob *chosen, *best;
+  size_t n;
+};
+
+static void logprobs_task(void *arg, size_t slot, size_t item)
+{
+  (void)slot, (void)item;
+  struct logprobs *a = arg;
+  const xf_generator *g = a->generator;
+  xf_sampler_logprobs(g->sampler.kernels, g->model->config.vocab, g->logits, g->scratch, a->chosen,
+                      a->best, a->n);
+}
+
+xf_status xf_generator_logprobs(xf_generator *generator, xf_token_logprob *chosen,
+                                xf_token_logprob *best, size_t n, xf_error *error)
+{
+  xf_generator *g = generator;
+  if (!g || (n && !best))
+    return xf_fail(error, XF_E_ARGUMENT, "xf_generator_logprobs: generator and best must be given");
+  size_t vocab = g->model->config.vocab;
+  if (n > vocab)
+    return xf_fail(error, XF_E_ARGUMENT, "log probabilities of %zu tokens: there are %zu", n,
+                   vocab);
+  if (!g->drawn)
+    return xf_fail(error, XF_E_ARGUMENT,
+                   "no log probabilities: call xf_generator_next successfully first");
+  if (!g->scratch) g->scratch = xf_alloc(vocab, sizeof(float));
+  if (!g->scratch)
+    return xf_fail(error, XF_E_MEMORY, "out of memory for log probabilities of %zu tokens", vocab);
+  if (chosen) chosen->token = g->last;
+  struct logprobs arguments = {g, chosen, best, n};
+  xf_parallel(g->model->context, 1, logprobs_task, &arguments);
+  return XF_OK;
 }

@@ -83,4 +83,7 @@ size_t xf_vocabulary_match(const struct xf_tokenizer *tokenizer, const char *tex
 void xf_vocabulary_text(const struct xf_tokenizer *tokenizer, int32_t id, bool *at_start,
                         const char **text, size_t *bytes);
 
+/* The most bytes that a decoder of this tokenizer gives at once. */
+size_t xf_decoder_most(const struct xf_tokenizer *tokenizer);
+
 #endif

@@ -73,8 +73,12 @@ static xf_status load_linear(const struct loader *loader, size_t layer, const st
     xf_status status = get_matrix(loader, role, layer, parts[i].n, k, &tensors[i]);
     if (status != XF_OK) return status;
     bool rotated = role == XF_Q || role == XF_K;
-    matrices[i] = (struct xf_matrix){tensors[i]->data, tensors[i]->type, parts[i].n, k,
-                                     paired && rotated ? loader->config->head_dim : 0};
+    matrices[i] = (struct xf_matrix){tensors[i]->data,
+                                     tensors[i]->type,
+                                     parts[i].n,
+                                     k,
+                                     paired && rotated ? loader->config->head_dim : 0,
+                                     0};
   }
   return pack(loader, matrices, tensors, n, out);
 }
@@ -162,8 +166,8 @@ static xf_status load_head(const struct loader *loader)
   xf_status status = load_norm(loader, XF_FINAL_NORM, 0, &out->norm);
   if (status != XF_OK) return status;
   const struct xf_tensor *embedding = out->embedding;
-  const struct xf_matrix tied = {embedding->data, embedding->type, config->vocab, config->hidden,
-                                 0};
+  const struct xf_matrix tied = {
+      embedding->data, embedding->type, config->vocab, config->hidden, 0, 0};
   if (config->tied) return pack(loader, &tied, &embedding, 1, &out->head);
   const struct part head = {XF_HEAD, config->vocab};
   return load_linear(loader, 0, &head, 1, config->hidden, &out->head);

@@ -111,7 +111,7 @@ static void pack_sequence(struct rng *rng, struct host_call *call, const xf_cont
     xf_status status =
         xf_kv_pack(context, call->inner, &t[0].view, &t[1].view, (size_t)call->kv_begin[b] + from,
                    call->kv[0].memory.data, (size_t)call->kv[0].view.stride[0],
-                   call->numbers + b * call->table_len, &error);
+                   (size_t)call->kv[0].view.shape[0], call->numbers + b * call->table_len, &error);
     if (status) fail_msg("xf_kv_pack: %s", error.message);
     host_tensor_free(&t[0]), host_tensor_free(&t[1]);
   }

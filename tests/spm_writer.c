@@ -84,6 +84,7 @@ struct message spm_pieces_message(const struct spm_options *options)
   put_pieces(&model, spm_pieces, 0, NORMAL);
   put_pieces(&model, options->normal, -100, NORMAL);
   put_pieces(&model, options->user_defined, 0, USER_DEFINED);
+  put_pieces(&model, options->control, 0, CONTROL);
   return model;
 }
 

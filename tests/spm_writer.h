@@ -26,6 +26,7 @@ struct spm_options {
   int no_dummy_prefix, remove_extra_whitespaces;
   const char *const *normal;       /* more NORMAL pieces, up to NULL (may be NULL) */
   const char *const *user_defined; /* the same */
+  const char *const *control;      /* the same, behind all others */
 };
 
 /* The NORMAL pieces of every small model, up to NULL; the score of the i-th is −(i / 2), so that

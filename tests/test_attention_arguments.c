@@ -210,7 +210,7 @@ struct pack {
   xf_view k, v;
   size_t first;
   void *pages;
-  size_t page_bytes;
+  size_t page_bytes, n_pages;
   const uint32_t *table;
 };
 
@@ -218,7 +218,7 @@ static void run_pack(const struct pack *p)
 {
   xf_error error = {0};
   xf_status status = xf_kv_pack(misuse_context, p->page_len, &p->k, &p->v, p->first, p->pages,
-                                p->page_bytes, p->table, &error);
+                                p->page_bytes, p->n_pages, p->table, &error);
   if (p->status) {
     expect_failure(p->word, status, &error, p->status, p->word);
   } else if (status) {
@@ -230,11 +230,11 @@ static void test_pack(void **state)
 {
   (void)state;
   size_t bytes = (size_t)packed.kv.k.stride[0], row = KV_HEADS * D_K * 4;
-  struct pack good = {"", XF_OK, KEYS, {0}, {0}, 3, host.pages, bytes, host.table};
+  struct pack good = {"", XF_OK, KEYS, {0}, {0}, 3, host.pages, bytes, PAGES, host.table};
   good.k = (xf_view){host.k, XF_F32, 3, {9, KV_HEADS, D_K}, {(int64_t)row, D_K * 4, 4}};
   good.v = (xf_view){host.v, XF_F32, 3, {9, KV_HEADS, D_V}, {(int64_t)row, D_V * 4, 4}};
-  struct pack bad[20];
-  for (int i = 0; i < 20; i++) bad[i] = good, bad[i].word = "k:", bad[i].status = XF_E_ARGUMENT;
+  struct pack bad[26];
+  for (int i = 0; i < 26; i++) bad[i] = good, bad[i].word = "k:", bad[i].status = XF_E_ARGUMENT;
   bad[0].pages = NULL, bad[0].word = "pages";
   bad[1].pages = (char *)host.pages + 2, bad[1].word = "pages";
   bad[2].page_bytes = bytes - 4, bad[2].word = "pages";
@@ -256,17 +256,26 @@ static void test_pack(void **state)
   bad[17].k.shape[0] = -1;
   bad[18].k.shape[0] = INT64_MAX;
   bad[19].page_bytes = SIZE_MAX - 3, bad[19].word = "pages";
-  for (int i = 0; i < 20; i++) run_pack(&bad[i]);
+  bad[20].n_pages = 0, bad[20].word = "page_table[0]";
+  bad[21].first = KEYS - 4, bad[21].n_pages = 1, bad[21].word = "page_table[1]";
+  bad[22].first = KEYS * PAGES, bad[22].table = NULL, bad[22].word = "page_table[4]";
+  bad[23].n_pages = SIZE_MAX, bad[23].word = "n_pages";
+  bad[24].k.data = host.pages + 7, bad[24].word = "k, v: overlap";
+  bad[25].v.data = (const char *)host.pages + bytes * PAGES - 4, bad[25].word = "k, v: overlap";
+  for (int i = 0; i < 26; i++) run_pack(&bad[i]);
   run_pack(&good);
   xf_error error;
-  expect_failure("context",
-                 xf_kv_pack(NULL, KEYS, &good.k, &good.v, 0, host.pages, bytes, NULL, &error),
-                 &error, XF_E_ARGUMENT, "context");
   expect_failure(
-      "k", xf_kv_pack(misuse_context, KEYS, NULL, &good.v, 0, host.pages, bytes, NULL, &error),
+      "context",
+      xf_kv_pack(NULL, KEYS, &good.k, &good.v, 0, host.pages, bytes, PAGES, NULL, &error), &error,
+      XF_E_ARGUMENT, "context");
+  expect_failure(
+      "k",
+      xf_kv_pack(misuse_context, KEYS, NULL, &good.v, 0, host.pages, bytes, PAGES, NULL, &error),
       &error, XF_E_ARGUMENT, "k");
   expect_failure(
-      "v", xf_kv_pack(misuse_context, KEYS, &good.k, NULL, 0, host.pages, bytes, NULL, &error),
+      "v",
+      xf_kv_pack(misuse_context, KEYS, &good.k, NULL, 0, host.pages, bytes, PAGES, NULL, &error),
       &error, XF_E_ARGUMENT, "v");
 }
 

@@ -8,13 +8,25 @@ import shutil
 
 from cli_support import COMMAND, DEMO, SOURCE, VOCABULARY, Case, environment, main, run
 
+SAMPLING = ["--temp", "--top_k", "--top_p", "--min_p", "--typical", "--repeat_penalty",
+            "--frequency_penalty", "--presence_penalty", "--repeat_last_n", "--logit_bias", "--stop",
+            "--seed"]
 OPTIONS = {
-    "generate": ["-p", "--file", "--no-bos", "--parse-special", "-n", "--temp", "--top_p", "--seed",
+    "generate": ["-p", "--file", "--no-bos", "--parse-special", "-n", *SAMPLING, "--logprobs",
                  "--ignore-eos", "--echo", "--json", "-m", "--ctx", "--kv_cache_max_len", "--chunk",
                  "--attention", "--threads", "--isa", "--help"],
+    "chat": ["--system", "--template", "--session", "-n", *SAMPLING, "-m", "--ctx",
+             "--kv_cache_max_len", "--chunk", "--attention", "--threads", "--isa", "--help"],
     "logits": ["--ids", "--all", "-o", "-m", "--ctx", "--kv_cache_max_len", "--chunk",
                "--attention", "--threads", "--isa", "--help"],
     "tokenize": ["-p", "--file", "--no-bos", "--parse-special", "--json", "-m", "--help"],
+    "perplexity": ["--file", "--ctx", "--json", "-m", "--chunk", "--attention", "--threads",
+                   "--isa", "--help"],
+    "bench": ["-p", "-n", "-r", "--json", "--plot", "--run-to", "-m", "--chunk",
+              "--attention", "--threads", "--isa", "--help"],
+    "selftest": ["-p", "-n", "--json", "-m", "--threads", "--isa", "--help"],
+    "man": ["-o", "--help"],
+    "completion": ["--help"],
     "info": ["--json", "-m", "--ctx", "--kv_cache_max_len", "--threads", "--isa", "--help"],
 }
 

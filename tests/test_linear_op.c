@@ -65,7 +65,7 @@ static struct layer random_layer(struct rng *rng)
     l.memory[p] = file_bytes(type, w, n * l.k);
     for (size_t i = 0; i < n * l.k && type != XF_F32; i++)
       w[i] = type == XF_F16 ? from_f16(to_f16(w[i])) : from_bf16(to_bf16(w[i]));
-    l.parts[p] = (struct xf_matrix){(char *)l.memory[p] + xf_type_size(type), type, n, l.k, 0};
+    l.parts[p] = (struct xf_matrix){(char *)l.memory[p] + xf_type_size(type), type, n, l.k, 0, 0};
     l.n += n;
   }
   return l;
@@ -141,7 +141,7 @@ static void test_shapes_that_disagree(void **state)
   (void)state;
   xf_context *context = context_new("scalar", 1, NULL);
   static const float w[64];
-  struct xf_matrix parts[] = {{w, XF_F32, 4, 8, 0}, {w, XF_F32, 4, 9, 0}};
+  struct xf_matrix parts[] = {{w, XF_F32, 4, 8, 0, 0}, {w, XF_F32, 4, 9, 0, 0}};
   struct xf_linear out;
   xf_error error = {0};
   assert_int_equal(xf_linear_pack(context, parts, 2, &out, &error), XF_E_SHAPE);

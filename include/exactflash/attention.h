@@ -59,7 +59,7 @@ typedef struct xf_attention_desc {
   const float *alibi_slopes;
   /* [q_heads], likewise or −inf: one more score, whose value is zero. NULL: none */
   const float *sinks;
-  uint32_t q_block; /* query positions per task; 0: by sequence length. Never a bit. */
+  uint32_t q_block; /* query positions per task; 0: by length and workers. Never a bit. */
   uint32_t split;   /* 0: by need, 1: never, 2: always split keys over workers. Never a bit. */
 } xf_attention_desc;
 
@@ -94,12 +94,13 @@ XF_API xf_status xf_attention_part(const xf_context *context, const xf_attention
 XF_API xf_status xf_kv_page_bytes(size_t page_len, size_t kv_heads, size_t d_k, size_t d_v,
                                   size_t *bytes, xf_error *error);
 /* Writes n positions of one sequence, from `first` on, into its packed pages. k: [n, kv_heads,
- * d_k], v: [n, kv_heads, d_v], of any of the types of xf_kv but i8. page(i) is pages +
- * page_table[i] · page_bytes; page_table NULL: page i. Pages are zeroed by the caller before their
- * first use. */
+ * d_k], v: [n, kv_heads, d_v], of any of the types of xf_kv but i8, outside of the pages. pages:
+ * [n_pages] of page_bytes each. Positions [i·page_len, (i+1)·page_len) go to page page_table[i];
+ * page_table NULL: to page i. Pages are zeroed by the caller before their first use. On failure
+ * none has changed. */
 XF_API xf_status xf_kv_pack(const xf_context *context, size_t page_len, const xf_view *k,
                             const xf_view *v, size_t first, void *pages, size_t page_bytes,
-                            const uint32_t *page_table, xf_error *error);
+                            size_t n_pages, const uint32_t *page_table, xf_error *error);
 
 #ifdef __cplusplus
 }

@@ -3,6 +3,7 @@
 #define EXACTFLASH_H
 
 #include "exactflash/attention.h"
+#include "exactflash/chat.h"
 #include "exactflash/context.h"
 #include "exactflash/generate.h"
 #include "exactflash/kv_cache.h"

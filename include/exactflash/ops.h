@@ -1,5 +1,6 @@
-/* The other operators of a Llama layer, row by row. Views are f32 with dense rows; nothing is
- * allocated; order of operations: docs/numerics.md. */
+/* The other operators of a Llama layer, row by row. Views are f32 with dense rows, which may lie
+ * beside each other in one buffer; what is written may overlap an input only where that is said.
+ * Nothing is allocated. Order of operations: docs/numerics.md. */
 #ifndef EXACTFLASH_OPS_H
 #define EXACTFLASH_OPS_H
 
@@ -11,7 +12,8 @@ extern "C" {
 #endif
 
 /* y = x / sqrt(mean(x²) + eps) · w for each row of x [rows, n]; w: [n] floats; y [rows, n] may be
- * x. Source: Zhang & Sennrich 2019, "Root Mean Square Layer Normalization". */
+ * x; eps is finite and ≥ 0. Source: Zhang & Sennrich 2019, "Root Mean Square Layer Normalization".
+ */
 XF_API xf_status xf_rms_norm(const xf_context *context, const xf_view *x, const float *w, float eps,
                              const xf_view *y, xf_error *error);
 
