@@ -16,7 +16,7 @@ enum { DEFAULT_CHUNK = 512 };
 
 static const char *model, *isa;
 static uint64_t threads, chunk = DEFAULT_CHUNK, ctx;
-static int attention;
+static int attention, pin;
 
 const struct xf_cli_option xf_cli_model_options[] = {
     {"-m", "--model", "PATH", "the model: a folder or a GGUF file (default: the demo model)",
@@ -26,6 +26,7 @@ const struct xf_cli_option xf_cli_model_options[] = {
 const struct xf_cli_option xf_cli_machine_options[] = {
     {"--threads", NULL, "N", "threads; 0: one for each physical core", XF_CLI_COUNT, &threads, 0,
      1024},
+    {"--pin", NULL, NULL, "keep each thread on a core of its own", XF_CLI_SWITCH, &pin, 0, 0},
     {"--isa", NULL, "NAME", "instruction set (default: XF_ISA, else the best; see info)",
      XF_CLI_TEXT, &isa, 0, 0},
     {0}};
@@ -92,7 +93,7 @@ int xf_cli_context_open(xf_context **context)
 {
   xf_error error = {0};
   xf_context_options options = {
-      .struct_size = sizeof options, .isa = isa, .threads = (uint32_t)threads};
+      .struct_size = sizeof options, .isa = isa, .threads = (uint32_t)threads, .pin_threads = pin};
   xf_status status = xf_context_create(&options, context, &error);
   if (!status) return XF_CLI_OK;
   int code = xf_cli_error(&error);
