@@ -5,6 +5,7 @@
 #include "cli/options.h"
 
 extern const struct xf_cli_command xf_cli_bench;
+extern const struct xf_cli_command xf_cli_chat;
 extern const struct xf_cli_command xf_cli_completion;
 extern const struct xf_cli_command xf_cli_generate;
 extern const struct xf_cli_command xf_cli_info;

@@ -344,7 +344,11 @@ static void test_failing_allocations(void **state)
   xf_linear_destroy(linear);
   /* More weights than any memory holds, from one row over and over. */
   view = (xf_view){w, XF_F32, 2, {1 << 30, 1 << 30}, {0, sizeof(float)}};
+  failing_alloc_largest();
+  failing_alloc_after(1); /* sanitizers stop a program that really asks for so much */
   assert_int_equal(xf_linear_create(context, &view, &linear, NULL), XF_E_MEMORY);
+  assert_int_equal(failing_alloc_off(), 1);
+  assert_true(failing_alloc_largest() == (size_t)1 << 62);
   xf_context_destroy(context);
 }
 
