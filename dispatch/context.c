@@ -117,29 +117,46 @@ xf_fp_state xf_fp_enter(void)
 
 /* ---- the parallel loop ---- */
 
+/* Slot s begins with the s-th share of the items, and then helps with the others': a thread meets
+ * the same part of the weights in every loop, which lie near it where it packed them (NUMA). */
+enum { SHARES = 64 };
+
+struct share {
+  _Alignas(64) _Atomic size_t next;
+  size_t end;
+};
+
 struct loop {
   xf_work work;
   void *arg;
-  size_t items;
-  _Atomic size_t next;
+  size_t n_shares;
+  struct share shares[SHARES];
 };
 
 static void run_slot(void *arg, size_t slot)
 {
   struct loop *loop = arg;
   xf_fp_state old = xf_fp_enter();
-  for (;;) {
-    size_t item = atomic_fetch_add_explicit(&loop->next, 1, memory_order_relaxed);
-    if (item >= loop->items) break;
-    loop->work(loop->arg, slot, item);
+  for (size_t i = 0; i < loop->n_shares; i++) {
+    struct share *share = &loop->shares[(slot + i) % loop->n_shares];
+    for (;;) {
+      size_t item = atomic_fetch_add_explicit(&share->next, 1, memory_order_relaxed);
+      if (item >= share->end) break;
+      loop->work(loop->arg, slot, item);
+    }
   }
   xf_fp_leave(old);
 }
 
 void xf_parallel(const xf_context *context, size_t items, xf_work work, void *arg)
 {
-  struct loop loop = {.work = work, .arg = arg, .items = items};
   size_t slots = xf_min(context->threads, items);
+  struct loop loop = {.work = work, .arg = arg, .n_shares = xf_min(slots, SHARES)};
+  for (size_t i = 0, begin = 0; i < loop.n_shares; i++) {
+    size_t rest = loop.n_shares - i, count = (items - begin + rest - 1) / rest;
+    loop.shares[i].next = begin;
+    loop.shares[i].end = begin += count;
+  }
   if (slots > 1)
     context->parallel_for(context->pool, slots, run_slot, &loop);
   else if (slots == 1)

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <string.h>
 #include <time.h>
 
 #include "dispatch/memory.h"
@@ -18,7 +19,7 @@ struct xf_pool {
   pthread_cond_t done;  /* no worker is in the loop any more */
   xf_task task;         /* the loop: */
   void *arg;
-  size_t n, next;         /* indices; the first that nobody has taken */
+  size_t n, left;         /* indices; how many of them nobody has taken */
   _Atomic size_t active;  /* workers inside a task */
   _Atomic unsigned loops; /* begun so far: changes when there is something new */
   size_t sleepers;
@@ -27,6 +28,7 @@ struct xf_pool {
   bool pin;
   bool crowded;          /* more threads than cores: waiting awake would keep others from working */
   pthread_mutex_t owner; /* held by the caller whose loop it is */
+  bool *taken;           /* [threads]: of the indices below that number */
   size_t n_workers;
   pthread_t *workers;
 };
@@ -62,11 +64,24 @@ static void wait_for_work(struct xf_pool *pool)
   pool->sleepers--;
 }
 
-/* Takes indices while there are any. Called and left with the lock held. */
-static void take_indices(struct xf_pool *pool)
+/* An index that nobody has taken: thread `self` prefers its own number, so that it meets the same
+ * part of the data in every loop. */
+static size_t take_index(struct xf_pool *pool, size_t self)
 {
-  while (pool->next < pool->n) {
-    size_t index = pool->next++;
+  size_t threads = pool->n_workers + 1, index = self;
+  pool->left--;
+  if (pool->n > threads) return pool->left; /* more indices than threads: any order */
+  if (self >= pool->n || pool->taken[self])
+    for (index = 0; pool->taken[index];) index++;
+  pool->taken[index] = true;
+  return index;
+}
+
+/* Takes indices while there are any. Called and left with the lock held. */
+static void take_indices(struct xf_pool *pool, size_t self)
+{
+  while (pool->left > 0) {
+    size_t index = take_index(pool, self);
     pthread_mutex_unlock(&pool->lock);
     pool->task(pool->arg, index);
     pthread_mutex_lock(&pool->lock);
@@ -77,12 +92,12 @@ static void *worker(void *arg)
 {
   struct xf_pool *pool = arg;
   pthread_mutex_lock(&pool->lock);
-  size_t core = ++pool->started; /* core 0 is left to the caller */
-  if (pool->pin) xf_pin_thread(core);
+  size_t self = ++pool->started; /* 0 is the caller, which also has core 0 */
+  if (pool->pin) xf_pin_thread(self);
   while (!pool->stop) {
-    if (pool->next < pool->n) {
+    if (pool->left > 0) {
       pool->active++;
-      take_indices(pool);
+      take_indices(pool, self);
       if (--pool->active == 0) pthread_cond_signal(&pool->done);
     } else {
       wait_for_work(pool);
@@ -113,10 +128,11 @@ void xf_pool_run(void *arg, size_t n, xf_task task, void *task_arg)
   }
   pthread_mutex_lock(&pool->lock);
   pool->task = task, pool->arg = task_arg;
-  pool->next = 0, pool->n = n;
+  pool->left = pool->n = n;
+  memset(pool->taken, 0, (pool->n_workers + 1) * sizeof *pool->taken);
   pool->loops++;
   if (pool->sleepers > 0) pthread_cond_broadcast(&pool->work);
-  take_indices(pool);
+  take_indices(pool, 0);
   wait_for_workers(pool);
   pthread_mutex_unlock(&pool->lock);
   pthread_mutex_unlock(&pool->owner);
@@ -133,7 +149,8 @@ struct xf_pool *xf_pool_create(size_t threads, bool pin)
   pool->pin = pin;
   pool->crowded = threads > xf_default_threads();
   pool->workers = xf_alloc(threads - 1, sizeof *pool->workers);
-  while (pool->workers && pool->n_workers < threads - 1 &&
+  pool->taken = xf_alloc_zeroed(threads, sizeof *pool->taken);
+  while (pool->workers && pool->taken && pool->n_workers < threads - 1 &&
          pthread_create(&pool->workers[pool->n_workers], NULL, worker, pool) == 0)
     pool->n_workers++;
   if (pool->n_workers == threads - 1) return pool;
@@ -154,6 +171,7 @@ void xf_pool_destroy(struct xf_pool *pool)
   pthread_cond_destroy(&pool->work);
   pthread_mutex_destroy(&pool->owner);
   pthread_mutex_destroy(&pool->lock);
+  xf_free(pool->taken);
   xf_free(pool->workers);
   xf_free(pool);
 }
