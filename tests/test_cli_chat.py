@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
+import unittest
 
 from cli_support import COMMAND, DEMO, TIMEOUT, Case, environment, main, run
 
@@ -18,6 +19,7 @@ CONTROL = {
     "chatml": ["<|im_start|>", "<|im_end|>"],
     "llama-3": ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
 }
+EMULATED = len(COMMAND) > 1
 FIRST = 4000  # ids of the tokens that become control tokens: FIRST, FIRST + 1, …
 TEMPLATES = {
     "chatml": "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + "
@@ -127,6 +129,7 @@ class Template(ChatCase):
             self.assertEqual(out, "\n" * len(LINES))
 
 
+@unittest.skipIf(EMULATED, "an emulator is too slow")
 class Talk(ChatCase):
     def test_pipe(self):
         """One line is one turn, the last one without its end too; empty lines are none."""
@@ -205,6 +208,7 @@ class Talk(ChatCase):
         self.assertNotIn(b"unknown command dropped", text)
 
 
+@unittest.skipIf(EMULATED, "an emulator is too slow")
 class Session(ChatCase):
     def session(self, *lines, name="s", **keywords):
         return self.chat("chatml", lines, "--session", self.path(name), **keywords)
