@@ -54,11 +54,10 @@ void xf_attention_size_add(struct xf_attention_size *size, const struct xf_atten
   size_add(size, a, q_len, kv_len, 0);
 }
 
-static struct xf_attention_size size_of(const struct xf_attention *a, size_t sequences,
-                                        unsigned shrink)
+static struct xf_attention_size size_of(const struct xf_attention *a, unsigned shrink)
 {
   struct xf_attention_size size = {0};
-  for (size_t i = 0; i < sequences; i++)
+  for (size_t i = 0; i < a->n; i++)
     size_add(&size, a, a->sequences[i].q_len, a->sequences[i].kv_len, shrink);
   return size;
 }
@@ -74,6 +73,13 @@ struct flash {
   size_t worker_floats;
 };
 
+/* What a task works on. */
+struct task {
+  struct xf_tile tile;
+  size_t block;   /* of keys, where keys are split */
+  float *records; /* the first of the tile's sequence, likewise */
+};
+
 /* A record is one row's partial over one block of keys, m, l and acc, where tasks split the keys.
  */
 static size_t record_floats(const struct xf_attention *a)
@@ -81,13 +87,13 @@ static size_t record_floats(const struct xf_attention *a)
   return 2 + xf_padded(a->kv.d_v);
 }
 
-static float *record_of(const struct flash *f, const struct xf_tile *t, size_t r, size_t block)
+static float *record_of(const struct task *task, size_t r, size_t block)
 {
+  const struct xf_tile *t = &task->tile;
   size_t head = t->head * t->group + r % t->group, token = t->q0 + r / t->group;
   size_t row = head * t->sequence->q_len + token;
-  size_t before = size_of(f->a, (size_t)(t->sequence - f->a->sequences), f->shrink).records;
-  size_t index = before + row * ceil_div(t->sequence->kv_len, XF_BLOCK) + block;
-  return f->workspace + f->workers * f->worker_floats + index * record_floats(f->a);
+  size_t index = row * ceil_div(t->sequence->kv_len, XF_BLOCK) + block;
+  return task->records + index * record_floats(t->a);
 }
 
 /* Scores, the rest of a scratch, and m and l of every row of a q-block. */
@@ -109,105 +115,113 @@ static struct xf_tile_scratch scratch_of(const struct flash *f, size_t worker, f
 }
 
 /* What becomes of row r's partial over a block: a record, or part of out and the state. */
-static void keep_partial(const struct flash *f, const struct xf_tile *t, size_t r, size_t block,
-                         float m, float l, const float *acc, float *state)
+static void keep_partial(const struct flash *f, const struct task *task, size_t r, float m, float l,
+                         const float *acc, float *state)
 {
   size_t d_v = f->a->kv.d_v;
   if (!f->split) {
-    f->context->kernels->attention_merge(d_v, &state[2 * r], &state[2 * r + 1], xf_tile_out(t, r),
-                                         m, l, acc);
+    f->context->kernels->attention_merge(d_v, &state[2 * r], &state[2 * r + 1],
+                                         xf_tile_out(&task->tile, r), m, l, acc);
     return;
   }
-  float *record = record_of(f, t, r, block);
+  float *record = record_of(task, r, task->block);
   record[0] = m, record[1] = l;
   if (l != 0) memcpy(record + 2, acc, d_v * sizeof *acc);
 }
 
-/* All rows of the tile over one block of keys. */
-static void tile_block(const struct flash *f, const struct xf_tile *t, size_t block,
+/* All rows of the task's tile over its block of keys. */
+static void tile_block(const struct flash *f, const struct task *task,
                        const struct xf_tile_scratch *scratch, float *state)
 {
+  const struct xf_tile *t = &task->tile;
   const float *k[XF_BLOCK_PANELS], *v[XF_BLOCK_PANELS];
-  size_t first = block * XF_BLOCK, n = xf_min(XF_BLOCK, t->sequence->kv_len - first);
+  size_t first = task->block * XF_BLOCK, n = xf_min(XF_BLOCK, t->sequence->kv_len - first);
   struct xf_keys keys = xf_tile_keys(f->context, t, first, n, scratch, k, v);
   for (size_t r0 = 0; r0 < t->rows; r0 += XF_ATTENTION_ROWS) {
     size_t rows = xf_min(XF_ATTENTION_ROWS, t->rows - r0);
     struct xf_partials partials;
     xf_tile_partial(f->context, t, r0, rows, &keys, scratch, &partials);
     for (size_t i = 0; i < rows; i++)
-      keep_partial(f, t, r0 + i, block, partials.m[i], partials.l[i],
+      keep_partial(f, task, r0 + i, partials.m[i], partials.l[i],
                    scratch->acc + i * xf_padded(f->a->kv.d_v), state);
   }
 }
 
-/* The tile of task `task`; *task becomes the rest that counts inside it, where tasks are blocks. */
-static struct xf_tile find_tile(const struct flash *f, size_t *task, bool by_block)
+/* The index-th task of all; by_block: a task is one block of keys of a tile. */
+static struct task find_task(const struct flash *f, size_t index, bool by_block)
 {
   const struct xf_attention *a = f->a;
   struct xf_tile t = {.a = a, .sequence = a->sequences, .group = a->q_heads / a->kv_heads};
+  float *records = f->workspace + f->workers * f->worker_floats;
   for (;; t.sequence++) {
     struct xf_attention_size size = {0};
     size_add(&size, a, t.sequence->q_len, t.sequence->kv_len, f->shrink);
     size_t tasks = by_block ? size.block_tasks : size.tasks;
-    if (*task < tasks) break;
-    *task -= tasks;
+    if (index < tasks) break;
+    index -= tasks;
+    records += size.records * record_floats(a);
   }
   size_t q_block = q_block_of(a, t.sequence->q_len, t.sequence->kv_len, f->shrink);
-  size_t blocks = by_block ? ceil_div(t.sequence->kv_len, XF_BLOCK) : 1, index = *task / blocks;
-  *task %= blocks;
+  size_t blocks = by_block ? ceil_div(t.sequence->kv_len, XF_BLOCK) : 1, tile = index / blocks;
   /* Late q-blocks see the most keys: they go first, so that threads end together. */
   size_t last = ceil_div(t.sequence->q_len, q_block) - 1;
-  t.q0 = (last - index / a->kv_heads) * q_block;
-  t.head = index % a->kv_heads;
+  t.q0 = (last - tile / a->kv_heads) * q_block;
+  t.head = tile % a->kv_heads;
   t.rows = xf_min(q_block, t.sequence->q_len - t.q0) * t.group;
-  return t;
+  return (struct task){t, index % blocks, records};
 }
 
-/* The keys that any row of the tile sees. */
-static struct xf_range tile_keys(const struct xf_tile *t)
+/* The blocks with keys that any row of the tile sees: begin … end − 1. */
+static struct xf_range tile_blocks(const struct xf_tile *t)
 {
   struct xf_range all = {SIZE_MAX, 0};
   for (size_t r = 0; r < t->rows; r += t->group) {
     struct xf_range range = xf_tile_range(t, r);
     if (range.begin == range.end) continue;
-    all.begin = xf_min(all.begin, range.begin);
+    all.begin = xf_min(all.begin, range.begin / XF_BLOCK);
     all.end = range.end > all.end ? range.end : all.end;
   }
+  all.end = ceil_div(all.end, XF_BLOCK);
   return all;
 }
 
-static void whole_task(const struct flash *f, size_t worker, size_t task)
+static void whole_task(const struct flash *f, size_t worker, size_t index)
 {
-  struct xf_tile t = find_tile(f, &task, false);
+  struct task task = find_task(f, index, false);
+  const struct xf_tile *t = &task.tile;
   float *state;
   struct xf_tile_scratch scratch = scratch_of(f, worker, &state);
-  memset(state, 0, 2 * t.rows * sizeof *state);
-  struct xf_range keys = tile_keys(&t);
-  for (size_t block = keys.begin / XF_BLOCK; block * XF_BLOCK < keys.end; block++)
-    tile_block(f, &t, block, &scratch, state);
-  for (size_t r = 0; r < t.rows; r++)
-    xf_tile_finish(f->context, &t, r, state[2 * r], state[2 * r + 1]);
+  memset(state, 0, 2 * t->rows * sizeof *state);
+  struct xf_range blocks = tile_blocks(t);
+  for (task.block = blocks.begin; task.block < blocks.end; task.block++)
+    tile_block(f, &task, &scratch, state);
+  for (size_t r = 0; r < t->rows; r++)
+    xf_tile_finish(f->context, t, r, state[2 * r], state[2 * r + 1]);
 }
 
-static void split_task(const struct flash *f, size_t worker, size_t task)
+static void split_task(const struct flash *f, size_t worker, size_t index)
 {
-  struct xf_tile t = find_tile(f, &task, true);
+  struct task task = find_task(f, index, true);
+  struct xf_range blocks = tile_blocks(&task.tile);
+  if (task.block < blocks.begin || task.block >= blocks.end) return; /* merge_task skips it, too */
   float *state;
   struct xf_tile_scratch scratch = scratch_of(f, worker, &state);
-  tile_block(f, &t, task, &scratch, state);
+  tile_block(f, &task, &scratch, state);
 }
 
-static void merge_task(const struct flash *f, size_t task)
+static void merge_task(const struct flash *f, size_t index)
 {
-  struct xf_tile t = find_tile(f, &task, false);
-  for (size_t r = 0; r < t.rows; r++) {
+  struct task task = find_task(f, index, false);
+  const struct xf_tile *t = &task.tile;
+  struct xf_range blocks = tile_blocks(t);
+  for (size_t r = 0; r < t->rows; r++) {
     float m = 0, l = 0;
-    for (size_t block = 0; block < ceil_div(t.sequence->kv_len, XF_BLOCK); block++) {
-      const float *record = record_of(f, &t, r, block);
-      f->context->kernels->attention_merge(f->a->kv.d_v, &m, &l, xf_tile_out(&t, r), record[0],
+    for (size_t block = blocks.begin; block < blocks.end; block++) {
+      const float *record = record_of(&task, r, block);
+      f->context->kernels->attention_merge(f->a->kv.d_v, &m, &l, xf_tile_out(t, r), record[0],
                                            record[1], record + 2);
     }
-    xf_tile_finish(f->context, &t, r, m, l);
+    xf_tile_finish(f->context, t, r, m, l);
   }
 }
 
@@ -250,7 +264,7 @@ size_t xf_attention_size_floats(const struct xf_attention_size *size, const stru
 
 size_t xf_attention_workspace_floats(const struct xf_attention *a, size_t workers)
 {
-  struct xf_attention_size size = size_of(a, a->n, 0);
+  struct xf_attention_size size = size_of(a, 0);
   return xf_attention_size_floats(&size, a, workers);
 }
 
@@ -258,12 +272,12 @@ static struct flash flash_of(const xf_context *context, const struct xf_attentio
                              float *workspace, size_t workers)
 {
   struct flash f = {.context = context, .a = a, .workers = workers, .workspace = workspace};
-  f.size = size_of(a, a->n, 0);
+  f.size = size_of(a, 0);
   f.split = splits(a, &f.size, workers);
   f.worker_floats = worker_floats(a, &f.size);
   while (!f.split && workers > 1 && f.size.q_len > 1 && f.shrink < MOST_SHRINK &&
          f.size.tasks < workers * TASKS_A_WORKER)
-    f.size = size_of(a, a->n, ++f.shrink);
+    f.size = size_of(a, ++f.shrink);
   return f;
 }
 
