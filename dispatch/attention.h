@@ -105,6 +105,9 @@ size_t xf_attention_standard_floats(const xf_context *context, const struct xf_a
 void xf_attention_standard(const xf_context *context, const struct xf_attention *a,
                            float *workspace);
 
+/* A page that holds nothing but its heads, one behind the other, K and then V of each. */
+struct xf_kv_layout xf_kv_layout_dense(size_t page_len, size_t d_k, size_t d_v);
+
 /* Writes K [d_k] and V [d_v] of one head into a slot of a packed page. */
 void xf_kv_write_head(const struct xf_kv_layout *kv, size_t head, float *page, size_t slot,
                       const float *k, const float *v);

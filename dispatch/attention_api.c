@@ -39,10 +39,10 @@ static struct xf_attention attention_of(const struct xf_attention_request *r)
 {
   const xf_attention_desc *d = &r->desc;
   size_t d_k = (size_t)d->kv.k.shape[3], d_v = (size_t)d->kv.v.shape[3];
-  size_t page_len = r->page_len, v_stride = xf_round_up(d_v, XF_LANES);
   struct xf_attention a = {
-      .kv = {page_len, d_k, d_v, v_stride, 0, page_len * d_k, page_len * (d_k + v_stride)},
-      .view = {tensor_of(&d->kv.k, &d->kv.k_scale), tensor_of(&d->kv.v, &d->kv.v_scale), page_len},
+      .kv = xf_kv_layout_dense(r->page_len, d_k, d_v),
+      .view = {tensor_of(&d->kv.k, &d->kv.k_scale), tensor_of(&d->kv.v, &d->kv.v_scale),
+               r->page_len},
       .q_heads = r->q_heads,
       .kv_heads = r->kv_heads,
       .q_stride = in_floats(d->q.stride[1]),

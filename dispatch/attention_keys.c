@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "dispatch/attention_tile.h"
+#include "dispatch/widen.h"
 
 /* One row of a host's K or V. */
 struct host_row {
@@ -28,16 +29,11 @@ static struct host_row row_at(const struct xf_tile *t, const struct xf_kv_tensor
 static void widen_row(const xf_context *context, xf_type type, struct host_row row, size_t d,
                       float *out)
 {
-  switch (type) {
-  case XF_F16: context->kernels->widen_f16(d, (const uint16_t *)(const void *)row.data, out); break;
-  case XF_BF16:
-    context->kernels->widen_bf16(d, (const uint16_t *)(const void *)row.data, out);
-    break;
-  case XF_I8:
-    for (size_t i = 0; i < d; i++) out[i] = (float)((const int8_t *)row.data)[i] * row.scale;
-    break;
-  default: memcpy(out, row.data, d * sizeof *out);
+  if (type != XF_I8) {
+    xf_widen(context->kernels, type, d, row.data, out);
+    return;
   }
+  for (size_t i = 0; i < d; i++) out[i] = (float)((const int8_t *)row.data)[i] * row.scale;
 }
 
 /* Packs keys [first, first + n) as K panels; lanes behind the last key are zeros. */

@@ -7,6 +7,7 @@
 
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
+#include "dispatch/options.h"
 #include "dispatch/views.h"
 
 enum {
@@ -263,13 +264,9 @@ xf_status xf_attention_request_check(const xf_context *context, const xf_attenti
   if (!context || !desc)
     return xf_fail(error, XF_E_ARGUMENT, "xf_attention: context or descriptor is NULL");
   /* An older, shorter descriptor ends with a whole field. */
-  if (desc->struct_size < sizeof desc->struct_size || desc->struct_size > sizeof *desc ||
-      desc->struct_size % alignof(xf_attention_desc))
-    return xf_fail(error, XF_E_ARGUMENT, "xf_attention_desc: struct_size %zu; set it to sizeof",
-                   desc->struct_size);
   memset(r, 0, sizeof *r);
-  memcpy(&r->desc, desc, desc->struct_size);
-  xf_status status = check_options(&r->desc, error);
+  xf_status status = xf_options_read("xf_attention_desc", desc, &r->desc, sizeof r->desc, error);
+  if (!status) status = check_options(&r->desc, error);
   if (!status) status = check_arrays(&r->desc, error);
   if (!status) status = check_queries(r, error);
   if (!status) status = check_keys(r, error);

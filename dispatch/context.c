@@ -11,26 +11,11 @@
 #include "dispatch/isa.h"
 #include "dispatch/memory.h"
 #include "dispatch/numerics_check.h"
+#include "dispatch/options.h"
 #include "dispatch/pool.h"
 #include "dispatch/threads.h"
 
 enum { THREADS_MAX = 1024 };
-
-/* Copies a caller's descriptor, whose struct_size may be that of an older, shorter version. */
-static xf_status read_options(const xf_context_options *given, xf_context_options *options,
-                              xf_error *error)
-{
-  memset(options, 0, sizeof *options);
-  if (!given) return XF_OK;
-  if (given->struct_size < sizeof given->struct_size || given->struct_size > sizeof *options)
-    return xf_fail(error, XF_E_ARGUMENT, "xf_context_options: struct_size %zu; set it to sizeof",
-                   given->struct_size);
-  memcpy(options, given, given->struct_size);
-  if (options->threads > THREADS_MAX)
-    return xf_fail(error, XF_E_ARGUMENT, "xf_context_options: threads %u; at most %d",
-                   options->threads, THREADS_MAX);
-  return XF_OK;
-}
 
 static xf_status start_threads(xf_context *context, bool pin, xf_error *error)
 {
@@ -47,8 +32,11 @@ xf_status xf_context_create(const xf_context_options *given, xf_context **out, x
   if (!out) return xf_fail(error, XF_E_ARGUMENT, "xf_context_create: out is NULL");
   *out = NULL;
   xf_context_options options;
-  xf_status status = read_options(given, &options, error);
+  xf_status status = xf_options_read("xf_context_options", given, &options, sizeof options, error);
   if (status) return status;
+  if (options.threads > THREADS_MAX)
+    return xf_fail(error, XF_E_ARGUMENT, "xf_context_options: threads %u; at most %d",
+                   options.threads, THREADS_MAX);
   const struct xf_kernels *kernels;
   status = xf_isa_choose(options.isa, &kernels, error);
   if (status) return status;
@@ -151,10 +139,13 @@ static void run_slot(void *arg, size_t slot)
 void xf_parallel(const xf_context *context, size_t items, xf_work work, void *arg)
 {
   size_t slots = xf_min(context->threads, items);
-  struct loop loop = {.work = work, .arg = arg, .n_shares = xf_min(slots, SHARES)};
+  struct loop loop; /* not initialised as a whole: it is long, and loops can be short */
+  loop.work = work;
+  loop.arg = arg;
+  loop.n_shares = xf_min(slots, SHARES);
   for (size_t i = 0, begin = 0; i < loop.n_shares; i++) {
     size_t rest = loop.n_shares - i, count = (items - begin + rest - 1) / rest;
-    loop.shares[i].next = begin;
+    atomic_init(&loop.shares[i].next, begin);
     loop.shares[i].end = begin += count;
   }
   if (slots > 1)

@@ -1,6 +1,18 @@
 #include <string.h>
 
 #include "dispatch/attention.h"
+#include "dispatch/memory.h"
+
+struct xf_kv_layout xf_kv_layout_dense(size_t page_len, size_t d_k, size_t d_v)
+{
+  size_t v_stride = xf_round_up(d_v, XF_LANES);
+  return (struct xf_kv_layout){.page_len = page_len,
+                               .d_k = d_k,
+                               .d_v = d_v,
+                               .v_stride = v_stride,
+                               .v_offset = page_len * d_k,
+                               .head_stride = page_len * (d_k + v_stride)};
+}
 
 static float *k_panel(const struct xf_kv_layout *kv, size_t head, float *page, size_t slot)
 {

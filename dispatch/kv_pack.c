@@ -1,22 +1,14 @@
 /* Packed KV pages for hosts. */
 #include <stdalign.h>
-#include <string.h>
 
 #include "dispatch/attention.h"
 #include "dispatch/error.h"
-#include "dispatch/memory.h"
 #include "dispatch/views.h"
+#include "dispatch/widen.h"
 #include "exactflash/attention.h"
 
 enum { POSITION_MAX = 1 << 30 };
 #define PAGE_MAX ((size_t)1 << 48)
-
-static struct xf_kv_layout layout_of(size_t page_len, size_t d_k, size_t d_v)
-{
-  size_t v_stride = xf_round_up(d_v, XF_LANES);
-  return (struct xf_kv_layout){
-      page_len, d_k, d_v, v_stride, 0, page_len * d_k, page_len * (d_k + v_stride)};
-}
 
 xf_status xf_kv_page_bytes(size_t page_len, size_t kv_heads, size_t d_k, size_t d_v, size_t *bytes,
                            xf_error *error)
@@ -28,7 +20,7 @@ xf_status xf_kv_page_bytes(size_t page_len, size_t kv_heads, size_t d_k, size_t 
       d_v > XF_HEAD_DIM_MAX)
     return xf_fail(error, XF_E_SHAPE, "kv_heads %zu, head_dim %zu and %zu; 1 … 65536 and 1 … %d",
                    kv_heads, d_k, d_v, XF_HEAD_DIM_MAX);
-  *bytes = kv_heads * layout_of(page_len, d_k, d_v).head_stride * sizeof(float);
+  *bytes = kv_heads * xf_kv_layout_dense(page_len, d_k, d_v).head_stride * sizeof(float);
   return XF_OK;
 }
 
@@ -44,14 +36,9 @@ static xf_status check(const xf_view *k, const xf_view *v, xf_error *error)
 
 static void widen(const xf_context *context, const xf_view *view, size_t i, size_t head, float *out)
 {
-  size_t d = (size_t)view->shape[2];
   const char *row =
       (const char *)view->data + (int64_t)i * view->stride[0] + (int64_t)head * view->stride[1];
-  if (view->type == XF_F32)
-    memcpy(out, row, d * sizeof *out);
-  else
-    (view->type == XF_F16 ? context->kernels->widen_f16 : context->kernels->widen_bf16)(
-        d, (const uint16_t *)(const void *)row, out);
+  xf_widen(context->kernels, view->type, (size_t)view->shape[2], row, out);
 }
 
 /* Where a call writes. */
@@ -117,7 +104,7 @@ xf_status xf_kv_pack(const xf_context *context, size_t page_len, const xf_view *
   if (xf_view_overlaps(k, pages, n_pages * page_bytes) ||
       xf_view_overlaps(v, pages, n_pages * page_bytes))
     return xf_fail(error, XF_E_ARGUMENT, "k, v: overlap the pages");
-  struct xf_kv_layout layout = layout_of(page_len, d_k, d_v);
+  struct xf_kv_layout layout = xf_kv_layout_dense(page_len, d_k, d_v);
   for (size_t i = 0; i < n; i++) {
     size_t page = page_of(&pool, (first + i) / page_len), slot = (first + i) % page_len;
     float *base = (float *)(void *)(pool.pages + page * page_bytes);

@@ -4,6 +4,7 @@
 
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
+#include "dispatch/widen.h"
 
 /* ---- packing ---- */
 
@@ -47,12 +48,10 @@ static void place_32(const char *row, size_t k, float *panel, size_t lane)
 static void place_widened(const struct pack *pack, const struct xf_matrix *part, const char *row,
                           float *panel, size_t lane)
 {
-  uint16_t narrow[XF_BLOCK];
   float wide[XF_BLOCK];
   for (size_t k0 = 0; k0 < part->k; k0 += XF_BLOCK) {
     size_t k = xf_min(XF_BLOCK, part->k - k0);
-    memcpy(narrow, row + 2 * k0, 2 * k);
-    (part->type == XF_F16 ? pack->kernels->widen_f16 : pack->kernels->widen_bf16)(k, narrow, wide);
+    xf_widen(pack->kernels, part->type, k, row + k0 * xf_type_size(part->type), wide);
     place_32((const char *)wide, k, panel + k0 * XF_LANES, lane);
   }
 }

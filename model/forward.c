@@ -5,6 +5,7 @@
 
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
+#include "dispatch/widen.h"
 #include "model/workspace.h"
 
 /* One pass: rows of the workspace, grouped by sequence. */
@@ -28,14 +29,7 @@ static void embed_row(void *arg, size_t slot, size_t r)
   size_t hidden = p->model->config.hidden, half = p->model->config.head_dim / 2;
   size_t bytes = hidden * xf_type_size(e->type);
   const char *row = (const char *)e->data + (size_t)p->w->rows[r].token * bytes;
-  float *h = p->w->h + r * hidden;
-  if (e->type == XF_F32) {
-    memcpy(h, row, bytes);
-  } else {
-    uint16_t *narrow = (uint16_t *)(p->w->x + r * hidden); /* the file may be unaligned */
-    memcpy(narrow, row, bytes);
-    (e->type == XF_F16 ? kernels->widen_f16 : kernels->widen_bf16)(hidden, narrow, h);
-  }
+  xf_widen(kernels, e->type, hidden, row, p->w->h + r * hidden);
   kernels->rope_angles(half, (float)p->w->rows[r].position, p->model->weights.inv_freq,
                        p->w->cos + r * half, p->w->sin + r * half);
 }

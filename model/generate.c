@@ -5,6 +5,7 @@
 
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
+#include "dispatch/options.h"
 #include "model/model.h"
 #include "model/sampler.h"
 #include "model/stop.h"
@@ -30,19 +31,6 @@ struct xf_generator {
   bool drawn;     /* the logits are those that `last` was drawn from */
   float *scratch; /* [vocab], for log probabilities; NULL before they are first wanted */
 };
-
-/* An older caller's shorter struct is extended with zeros. */
-static xf_status copy_options(const xf_generate_options *from, xf_generate_options *to,
-                              xf_error *error)
-{
-  *to = (xf_generate_options){.struct_size = sizeof *to};
-  if (!from) return XF_OK;
-  if (from->struct_size < sizeof from->struct_size || from->struct_size > sizeof *to)
-    return xf_fail(error, XF_E_ARGUMENT, "xf_generate_options: struct_size %zu; set it to sizeof",
-                   from->struct_size);
-  memcpy(to, from, from->struct_size);
-  return XF_OK;
-}
 
 static xf_status fill_text(xf_generator *g, const xf_tokenizer *tokenizer,
                            const xf_generate_options *options, xf_error *error)
@@ -76,7 +64,7 @@ xf_status xf_generator_create(const xf_model *model, xf_cache *cache, const xf_t
   if (cache->model != model)
     return xf_fail(error, XF_E_ARGUMENT, "the cache was made with another model");
   xf_generate_options given;
-  xf_status status = copy_options(options, &given, error);
+  xf_status status = xf_options_read("xf_generate_options", options, &given, sizeof given, error);
   if (status) return status;
   xf_generator *g = xf_alloc_zeroed(1, sizeof *g);
   if (!g) return xf_fail(error, XF_E_MEMORY, "out of memory for a generator");

@@ -6,19 +6,20 @@
 #include "dispatch/memory.h"
 #include "model/model.h"
 
-static size_t padded_head_dim(const xf_model *model)
+/* K and V of one layer and all its heads. */
+static struct xf_kv_layout layer_layout(const xf_model *model)
 {
-  return xf_round_up(model->config.head_dim, XF_LANES);
+  return xf_kv_layout_dense(XF_PAGE_LEN, model->config.head_dim, model->config.head_dim);
 }
 
-static size_t head_floats(const xf_model *model)
+static size_t layer_floats(const xf_model *model)
 {
-  return XF_PAGE_LEN * (model->config.head_dim + padded_head_dim(model));
+  return model->config.kv_heads * layer_layout(model).head_stride;
 }
 
 static size_t page_floats(const xf_model *model)
 {
-  return model->config.layers * model->config.kv_heads * head_floats(model);
+  return model->config.layers * layer_floats(model);
 }
 
 static size_t pages_for(size_t length)
@@ -28,14 +29,10 @@ static size_t pages_for(size_t length)
 
 struct xf_kv_layout xf_cache_layout(const xf_model *model, size_t layer)
 {
-  size_t d = model->config.head_dim, base = layer * model->config.kv_heads * head_floats(model);
-  return (struct xf_kv_layout){.page_len = XF_PAGE_LEN,
-                               .d_k = d,
-                               .d_v = d,
-                               .v_stride = padded_head_dim(model),
-                               .k_offset = base,
-                               .v_offset = base + XF_PAGE_LEN * d,
-                               .head_stride = head_floats(model)};
+  struct xf_kv_layout layout = layer_layout(model);
+  layout.k_offset += layer * layer_floats(model);
+  layout.v_offset += layer * layer_floats(model);
+  return layout;
 }
 
 xf_status xf_cache_create(const xf_model *model, size_t capacity, xf_cache **out, xf_error *error)

@@ -5,6 +5,7 @@
 
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
+#include "dispatch/options.h"
 #include "model/gguf.h"
 #include "model/workspace.h"
 
@@ -13,13 +14,8 @@ enum { DEFAULT_CHUNK = 512, CHUNK_MAX = 1 << 16, Q_BLOCK_MAX = 1 << 16 };
 static xf_status read_options(const xf_model_options *given, xf_model_options *options,
                               xf_error *error)
 {
-  memset(options, 0, sizeof *options);
-  if (given) {
-    if (given->struct_size < sizeof given->struct_size || given->struct_size > sizeof *options)
-      return xf_fail(error, XF_E_ARGUMENT, "xf_model_options: struct_size %zu; set it to sizeof",
-                     given->struct_size);
-    memcpy(options, given, given->struct_size);
-  }
+  xf_status status = xf_options_read("xf_model_options", given, options, sizeof *options, error);
+  if (status) return status;
   if (options->attention != XF_ATTENTION_FLASH && options->attention != XF_ATTENTION_STANDARD)
     return xf_fail(error, XF_E_ARGUMENT,
                    "xf_model_options: attention %d is neither flash nor "

@@ -6,6 +6,7 @@
 
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
+#include "dispatch/widen.h"
 
 struct loader {
   const xf_context *context;
@@ -83,50 +84,16 @@ static xf_status load_linear(const struct loader *loader, size_t layer, const st
   return pack(loader, matrices, tensors, n, out);
 }
 
-struct widen {
-  void (*kernel)(size_t n, const uint16_t *x, float *y);
-  size_t n;
-  const uint16_t *x;
-  float *y;
-};
-
-static void widen(void *arg, size_t slot, size_t item)
-{
-  (void)slot, (void)item;
-  const struct widen *work = arg;
-  work->kernel(work->n, work->x, work->y);
-}
-
-/* The tensor's elements as floats; NULL when out of memory. */
-static float *copy_floats(const xf_context *context, const struct xf_tensor *tensor)
-{
-  size_t n = tensor->shape[0];
-  float *wide = xf_alloc(n, sizeof *wide);
-  if (!wide) return NULL;
-  if (tensor->type == XF_F32) return memcpy(wide, tensor->data, tensor->bytes);
-  uint16_t *narrow = xf_alloc(n, sizeof *narrow); /* aligned, as the kernels need it */
-  if (!narrow) {
-    xf_free(wide);
-    return NULL;
-  }
-  memcpy(narrow, tensor->data, tensor->bytes);
-  const struct xf_kernels *kernels = context->kernels;
-  struct widen work = {tensor->type == XF_F16 ? kernels->widen_f16 : kernels->widen_bf16, n, narrow,
-                       wide};
-  xf_parallel(context, 1, widen, &work); /* for its floating-point environment */
-  xf_free(narrow);
-  return wide;
-}
-
 /* A vector [n] as floats. */
 static xf_status load_vector(const struct loader *loader, const char *name, size_t n, float **out)
 {
   const struct xf_tensor *tensor = NULL;
   xf_status status = xf_checkpoint_get(loader->out->checkpoint, name, n, 0, &tensor, loader->error);
   if (status != XF_OK) return status;
-  *out = copy_floats(loader->context, tensor);
+  *out = xf_alloc(n, sizeof **out);
   if (!*out)
     return xf_fail(loader->error, XF_E_MEMORY, "%s: out of memory for %s", tensor->path, name);
+  xf_widen(loader->context->kernels, tensor->type, n, tensor->data, *out);
   return XF_OK;
 }
 
