@@ -1,5 +1,7 @@
 #include "tests/attention_call.h"
 
+#include "tests/isas.h"
+
 #include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -46,6 +48,30 @@ static float *new_floats(size_t n)
   float *p = malloc((n + 1) * sizeof *p);
   assert_non_null(p);
   return p;
+}
+
+xf_context *contexts[MOST_CONTEXTS], *reference;
+size_t n_contexts;
+
+int contexts_set_up(void **state)
+{
+  static const uint32_t threads[] = {1, 2, 5};
+  (void)state;
+  for (const struct xf_kernels *k = NULL; (k = next_isa(k));) {
+    for (size_t i = 0; i < 3; i++)
+      contexts[n_contexts++] = context_new(k->name, threads[i], thread_each);
+  }
+  contexts[n_contexts++] = context_new(NULL, 3, NULL);
+  reference = context_new("scalar", 1, NULL);
+  return 0;
+}
+
+int contexts_tear_down(void **state)
+{
+  (void)state;
+  for (size_t i = 0; i < n_contexts; i++) xf_context_destroy(contexts[i]);
+  xf_context_destroy(reference);
+  return 0;
 }
 
 void call_set_layout(struct call *c, size_t gap)

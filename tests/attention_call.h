@@ -15,6 +15,14 @@ xf_context *context_new(const char *isa, uint32_t threads, xf_parallel_for paral
  * and many pools would fight for few cores. */
 void thread_each(void *pool, size_t n, xf_task task, void *arg);
 
+/* Contexts of every ISA with 1, 2 and 5 threads, and one with threads of the library's own; the
+ * reference is scalar on one thread. A program's set-up and tear-down. */
+enum { MOST_CONTEXTS = 16 };
+extern xf_context *contexts[MOST_CONTEXTS], *reference;
+extern size_t n_contexts;
+int contexts_set_up(void **state);
+int contexts_tear_down(void **state);
+
 /* One sequence's inputs in plain memory, and its pages. */
 struct call_data {
   float *q, *k, *v; /* [q_len][q_stride], [kv_len][kv_heads][d_k], [kv_len][kv_heads][d_v] */

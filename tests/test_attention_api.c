@@ -12,31 +12,7 @@
 #include "tests/host_call.h"
 #include "tests/isas.h"
 
-enum { MOST_CONTEXTS = 16, MOST_KEYS = 1100, MOST_COLUMNS = 256 };
-
-static xf_context *contexts[MOST_CONTEXTS], *reference;
-static size_t n_contexts;
-
-static int set_up(void **state)
-{
-  static const uint32_t threads[] = {1, 2, 5};
-  (void)state;
-  for (const struct xf_kernels *k = NULL; (k = next_isa(k));) {
-    for (size_t i = 0; i < 3; i++)
-      contexts[n_contexts++] = context_new(k->name, threads[i], thread_each);
-  }
-  contexts[n_contexts++] = context_new(NULL, 3, NULL); /* threads of the library's own */
-  reference = context_new("scalar", 1, NULL);
-  return 0;
-}
-
-static int tear_down(void **state)
-{
-  (void)state;
-  for (size_t i = 0; i < n_contexts; i++) xf_context_destroy(contexts[i]);
-  xf_context_destroy(reference);
-  return 0;
-}
+enum { MOST_KEYS = 1100, MOST_COLUMNS = 256 };
 
 /* The plainest way: dense f32 tensors, one thread, scalar kernels. */
 static struct host_result plain_result(struct rng *rng, const struct host_case *c)
@@ -383,5 +359,6 @@ int main(void)
       cmocka_unit_test(test_hidden_keys_never_leak), cmocka_unit_test(test_rows_that_see_nothing),
       cmocka_unit_test(test_most_negative_mask),     cmocka_unit_test(test_rounding_mode),
       cmocka_unit_test(test_required_isas)};
-  return cmocka_run_group_tests_name("attention for hosts", tests, set_up, tear_down);
+  return cmocka_run_group_tests_name("attention for hosts", tests, contexts_set_up,
+                                     contexts_tear_down);
 }

@@ -7,30 +7,7 @@
 #include "tests/attention_call.h"
 #include "tests/isas.h"
 
-enum { MOST_CONTEXTS = 16, MOST_KEYS = 2000 };
-
-static xf_context *contexts[MOST_CONTEXTS], *reference;
-static size_t n_contexts;
-
-static int set_up(void **state)
-{
-  static const uint32_t threads[] = {1, 2, 5};
-  (void)state;
-  for (const struct xf_kernels *k = NULL; (k = next_isa(k));) {
-    for (size_t i = 0; i < 3; i++)
-      contexts[n_contexts++] = context_new(k->name, threads[i], thread_each);
-  }
-  reference = context_new("scalar", 1, NULL);
-  return 0;
-}
-
-static int tear_down(void **state)
-{
-  (void)state;
-  for (size_t i = 0; i < n_contexts; i++) xf_context_destroy(contexts[i]);
-  xf_context_destroy(reference);
-  return 0;
-}
+enum { MOST_KEYS = 2000 };
 
 static void add_sequence(struct rng *rng, struct call *c, enum fill fill, size_t first,
                          size_t q_len, size_t kv_len)
@@ -327,5 +304,6 @@ int main(void)
       cmocka_unit_test(test_last_slot),      cmocka_unit_test(test_prefill_equals_decode),
       cmocka_unit_test(test_kv_round_trip),  cmocka_unit_test(test_own_pool),
       cmocka_unit_test(test_q_block_policy), cmocka_unit_test(test_required_isas)};
-  return cmocka_run_group_tests_name("attention operator", tests, set_up, tear_down);
+  return cmocka_run_group_tests_name("attention operator", tests, contexts_set_up,
+                                     contexts_tear_down);
 }

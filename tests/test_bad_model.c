@@ -7,11 +7,11 @@
 #include "exactflash/exactflash.h"
 #include "tests/damage.h"
 #include "tests/failing_alloc.h"
+#include "tests/folder.h"
 #include "tests/support.h"
 #include "tests/tiny_model.h"
 
 static xf_context *context;
-static char *folder;
 
 static int start(void **state)
 {
@@ -25,27 +25,6 @@ static int finish(void **state)
   (void)state;
   xf_context_destroy(context);
   return 0;
-}
-
-static int make_folder(void **state)
-{
-  (void)state;
-  folder = temporary_folder();
-  return 0;
-}
-
-static int free_folder(void **state)
-{
-  (void)state;
-  free(folder);
-  return 0;
-}
-
-static char *path_of(const char *name)
-{
-  static char path[4096];
-  snprintf(path, sizeof path, "%s/%s", folder, name);
-  return path;
 }
 
 /* Opening fails with that status and a message that holds all three words. */

@@ -8,6 +8,7 @@
 #include "model/json.h"
 #include "tests/damage.h"
 #include "tests/failing_alloc.h"
+#include "tests/folder.h"
 #include "tests/support.h"
 
 static const char BASE[] =
@@ -17,22 +18,6 @@ static const char BASE[] =
     "\"max_position_embeddings\":512,\"rms_norm_eps\":1e-05,\"rope_theta\":10000.0,"
     "\"rope_scaling\":null,\"tie_word_embeddings\":false,\"attention_bias\":false,"
     "\"bos_token_id\":1,\"eos_token_id\":2}";
-
-static char *folder;
-
-static int make_folder(void **state)
-{
-  (void)state;
-  folder = temporary_folder();
-  return 0;
-}
-
-static int free_folder(void **state)
-{
-  (void)state;
-  free(folder);
-  return 0;
-}
 
 static xf_status read_text(const char *text, size_t bytes, struct xf_config *config,
                            xf_error *error)

@@ -7,31 +7,9 @@
 
 #include "model/gguf_write.h"
 #include "tests/failing_alloc.h"
+#include "tests/folder.h"
 #include "tests/model_support.h"
 #include "tests/support.h"
-
-static char *folder;
-
-static int make_folder(void **state)
-{
-  (void)state;
-  folder = temporary_folder();
-  return 0;
-}
-
-static int free_folder(void **state)
-{
-  (void)state;
-  free(folder);
-  return 0;
-}
-
-static const char *path_of(const char *name)
-{
-  static char path[4096];
-  snprintf(path, sizeof path, "%s/%s", folder, name);
-  return path;
-}
 
 static size_t files_in_folder(void)
 {

@@ -7,31 +7,9 @@
 #include "model/checkpoint.h"
 #include "tests/damage.h"
 #include "tests/failing_alloc.h"
+#include "tests/folder.h"
 #include "tests/support.h"
 #include "tests/tiny_model.h"
-
-static char *folder;
-
-static int make_folder(void **state)
-{
-  (void)state;
-  folder = temporary_folder();
-  return 0;
-}
-
-static int free_folder(void **state)
-{
-  (void)state;
-  free(folder);
-  return 0;
-}
-
-static const char *path_of(const char *name)
-{
-  static char path[4096];
-  snprintf(path, sizeof path, "%s/%s", folder, name);
-  return path;
-}
 
 /* A file with that header, and data bytes 0, 1, 2, … */
 static void write_tensors(const char *name, const char *header, size_t data_bytes)

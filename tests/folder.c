@@ -1,0 +1,27 @@
+#include "tests/folder.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+char *folder;
+
+int make_folder(void **state)
+{
+  (void)state;
+  folder = temporary_folder();
+  return 0;
+}
+
+int free_folder(void **state)
+{
+  (void)state;
+  free(folder);
+  return 0;
+}
+
+char *path_of(const char *name)
+{
+  static char path[4096];
+  snprintf(path, sizeof path, "%s/%s", folder, name);
+  return path;
+}
