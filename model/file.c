@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -50,8 +51,10 @@ void xf_file_unmap(struct xf_file *file)
 
 char *xf_path_join(const char *folder, const char *name)
 {
-  size_t bytes = strlen(folder) + strlen(name) + 2;
+  size_t n = strlen(folder), bytes = n + strlen(name) + 2;
+  while (n > 1 && folder[n - 1] == '/') n--;
+  bool parted = !*name || (n > 0 && folder[n - 1] == '/');
   char *path = xf_alloc(bytes, 1);
-  if (path) snprintf(path, bytes, "%s/%s", folder, name);
+  if (path) snprintf(path, bytes, "%.*s%s%s", (int)n, folder, parted ? "" : "/", name);
   return path;
 }

@@ -15,7 +15,8 @@ void xf_file_unmap(struct xf_file *file);
 /* "PATH: cannot WHAT: …", with the text of an errno. */
 xf_status xf_file_fail(xf_error *error, const char *path, const char *what, int code);
 
-/* FOLDER/NAME, from xf_alloc; NULL when out of memory. */
+/* FOLDER/NAME, whether or not FOLDER ends in slashes, and FOLDER without them where NAME is empty.
+ * From xf_alloc; NULL when out of memory. */
 char *xf_path_join(const char *folder, const char *name);
 
 #endif

@@ -174,7 +174,7 @@ xf_status xf_safetensors_open(const char *folder, const char *name, struct xf_sa
 {
   *out = (struct xf_safetensors){.path = xf_path_join(folder, name)};
   if (!out->path) return out_of_memory(error, folder);
-  out->name = out->path + strlen(folder) + 1;
+  out->name = out->path + strlen(out->path) - strlen(name);
   xf_status status = xf_file_map(out->path, &out->file, error);
   if (status == XF_OK) status = read_header(out, error);
   if (status != XF_OK) xf_safetensors_close(out);
