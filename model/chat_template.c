@@ -2,7 +2,6 @@
 
 #include <stdbool.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
@@ -66,25 +65,18 @@ static xf_status read_config(const char *path, char **out, xf_error *error)
   return status;
 }
 
-static bool exists(const char *path)
-{
-  struct stat info;
-  return stat(path, &info) == 0;
-}
-
 xf_status xf_chat_template_read(const char *path, char **out, xf_error *error)
 {
   *out = NULL;
-  struct stat info;
-  if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode)) return read_gguf(path, out, error);
+  if (!xf_path_is_folder(path)) return read_gguf(path, out, error);
   char *jinja = xf_path_join(path, "chat_template.jinja");
   char *config = xf_path_join(path, "tokenizer_config.json");
   xf_status status = XF_OK;
   if (!jinja || !config)
     status = xf_fail(error, XF_E_MEMORY, "%s: out of memory", path);
-  else if (exists(jinja))
+  else if (xf_path_exists(jinja))
     status = read_jinja(jinja, out, error);
-  else if (exists(config))
+  else if (xf_path_exists(config))
     status = read_config(config, out, error);
   xf_free(jinja);
   xf_free(config);

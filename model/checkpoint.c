@@ -122,9 +122,9 @@ static xf_status open_folder(struct xf_checkpoint *checkpoint, const char *folde
   xf_status status;
   if (!checkpoint->place || !single || !index)
     status = out_of_memory(error, folder);
-  else if (access(single, F_OK) == 0)
+  else if (xf_path_exists(single))
     status = open_single(checkpoint, error);
-  else if (access(index, F_OK) == 0)
+  else if (xf_path_exists(index))
     status = open_index(checkpoint, index, error);
   else
     status = xf_fail(error, XF_E_FILE,

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -57,4 +56,22 @@ char *xf_path_join(const char *folder, const char *name)
   char *path = xf_alloc(bytes, 1);
   if (path) snprintf(path, bytes, "%.*s%s%s", (int)n, folder, parted ? "" : "/", name);
   return path;
+}
+
+bool xf_path_exists(const char *path)
+{
+  struct stat status;
+  return stat(path, &status) == 0;
+}
+
+bool xf_path_is_folder(const char *path)
+{
+  struct stat status;
+  return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+bool xf_path_ends_in(const char *path, const char *suffix)
+{
+  size_t bytes = strlen(path), end = strlen(suffix);
+  return bytes >= end && strcmp(path + bytes - end, suffix) == 0;
 }

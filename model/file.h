@@ -2,6 +2,8 @@
 #ifndef XF_MODEL_FILE_H
 #define XF_MODEL_FILE_H
 
+#include <stdbool.h>
+
 #include "exactflash/status.h"
 
 struct xf_file {
@@ -18,5 +20,8 @@ xf_status xf_file_fail(xf_error *error, const char *path, const char *what, int 
 /* FOLDER/NAME, whether or not FOLDER ends in slashes, and FOLDER without them where NAME is empty.
  * From xf_alloc; NULL when out of memory. */
 char *xf_path_join(const char *folder, const char *name);
+bool xf_path_exists(const char *path);
+bool xf_path_is_folder(const char *path);
+bool xf_path_ends_in(const char *path, const char *suffix);
 
 #endif

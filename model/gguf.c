@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
@@ -329,9 +328,5 @@ void xf_gguf_close(struct xf_gguf *gguf)
 
 bool xf_gguf_is_path(const char *path)
 {
-  static const char suffix[] = ".gguf";
-  struct stat status;
-  if (stat(path, &status) == 0) return !S_ISDIR(status.st_mode);
-  size_t bytes = strlen(path), end = sizeof suffix - 1;
-  return bytes >= end && strcmp(path + bytes - end, suffix) == 0;
+  return xf_path_exists(path) ? !xf_path_is_folder(path) : xf_path_ends_in(path, ".gguf");
 }

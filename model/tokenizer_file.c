@@ -1,7 +1,6 @@
 #include "model/tokenizer_file.h"
 
 #include <string.h>
-#include <sys/stat.h>
 
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
@@ -9,17 +8,13 @@
 
 enum kind { SENTENCEPIECE, JSON, GGUF };
 
-static bool ends_in(const char *path, const char *suffix)
-{
-  size_t bytes = strlen(path), end = strlen(suffix);
-  return bytes >= end && strcmp(path + bytes - end, suffix) == 0;
-}
-
 /* By its name, and where that says nothing by what it begins with. */
 static xf_status find_kind(const char *path, enum kind *kind, xf_error *error)
 {
-  *kind = ends_in(path, ".gguf") ? GGUF : ends_in(path, ".json") ? JSON : SENTENCEPIECE;
-  if (*kind != SENTENCEPIECE || ends_in(path, ".model")) return XF_OK;
+  *kind = xf_path_ends_in(path, ".gguf")   ? GGUF
+          : xf_path_ends_in(path, ".json") ? JSON
+                                           : SENTENCEPIECE;
+  if (*kind != SENTENCEPIECE || xf_path_ends_in(path, ".model")) return XF_OK;
   struct xf_file file;
   xf_status status = xf_file_map(path, &file, error);
   if (status != XF_OK) return status;
@@ -46,12 +41,6 @@ static xf_status read_sentencepiece(const char *path, struct xf_tokenizer *token
   return status;
 }
 
-static bool exists(const char *path)
-{
-  struct stat info;
-  return stat(path, &info) == 0;
-}
-
 /* *config stays NULL where there is none. */
 static xf_status read_config(const char *path, cJSON **config, xf_error *error)
 {
@@ -62,7 +51,7 @@ static xf_status read_config(const char *path, cJSON **config, xf_error *error)
   if (!beside) return xf_fail(error, XF_E_MEMORY, "%s: out of memory", path);
   memcpy(beside, path, folder);
   memcpy(beside + folder, name, sizeof name);
-  xf_status status = exists(beside) ? xf_json_read(beside, config, error) : XF_OK;
+  xf_status status = xf_path_exists(beside) ? xf_json_read(beside, config, error) : XF_OK;
   xf_free(beside);
   return status;
 }
@@ -109,16 +98,15 @@ static xf_status read_file(const char *path, struct xf_tokenizer *tokenizer, xf_
 
 xf_status xf_tokenizer_file_read(const char *path, struct xf_tokenizer *tokenizer, xf_error *error)
 {
-  struct stat info;
-  if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode)) return read_file(path, tokenizer, error);
+  if (!xf_path_is_folder(path)) return read_file(path, tokenizer, error);
   char *model = xf_path_join(path, "tokenizer.model");
   char *json = xf_path_join(path, "tokenizer.json");
   xf_status status;
   if (!model || !json)
     status = xf_fail(error, XF_E_MEMORY, "%s: out of memory", path);
-  else if (exists(model))
+  else if (xf_path_exists(model))
     status = read_file(model, tokenizer, error);
-  else if (exists(json))
+  else if (xf_path_exists(json))
     status = read_file(json, tokenizer, error);
   else
     status =
