@@ -7,6 +7,7 @@
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
 #include "model/chat_template.h"
+#include "model/file.h"
 #include "model/vocabulary.h"
 
 enum { MOST_TOKENS = 4 };
@@ -87,7 +88,7 @@ static xf_status recognise(xf_chat *chat, const char *path, xf_error *error)
                      "--template zephyr|chatml|llama-3",
                      path);
   else if (!(chat->system = xf_chat_template_system(text)))
-    status = xf_fail(error, XF_E_MEMORY, "%s: out of memory", path);
+    status = xf_file_no_memory(error, path);
   xf_free(text);
   return status;
 }

@@ -21,7 +21,7 @@ static char *copy(const char *text, size_t bytes)
 static xf_status keep(const char *path, const char *text, size_t bytes, char **out, xf_error *error)
 {
   *out = copy(text, bytes);
-  return *out ? XF_OK : xf_fail(error, XF_E_MEMORY, "%s: out of memory", path);
+  return *out ? XF_OK : xf_file_no_memory(error, path);
 }
 
 static xf_status read_gguf(const char *path, char **out, xf_error *error)
@@ -73,7 +73,7 @@ xf_status xf_chat_template_read(const char *path, char **out, xf_error *error)
   char *config = xf_path_join(path, "tokenizer_config.json");
   xf_status status = XF_OK;
   if (!jinja || !config)
-    status = xf_fail(error, XF_E_MEMORY, "%s: out of memory", path);
+    status = xf_file_no_memory(error, path);
   else if (xf_path_exists(jinja))
     status = read_jinja(jinja, out, error);
   else if (xf_path_exists(config))

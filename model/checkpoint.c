@@ -26,15 +26,10 @@ struct xf_checkpoint {
   size_t n;
 };
 
-static xf_status out_of_memory(xf_error *error, const char *folder)
-{
-  return xf_fail(error, XF_E_MEMORY, "%s: out of memory for the list of its tensors", folder);
-}
-
 static xf_status open_single(struct xf_checkpoint *checkpoint, xf_error *error)
 {
   struct xf_safetensors *file = checkpoint->files = xf_alloc_zeroed(1, sizeof *file);
-  if (!file) return out_of_memory(error, checkpoint->place);
+  if (!file) return xf_file_no_memory(error, checkpoint->place);
   xf_status status = xf_safetensors_open(checkpoint->place, SINGLE, file, error);
   if (status != XF_OK) return status;
   checkpoint->n_files = 1;
@@ -88,7 +83,8 @@ static xf_status open_mapped(struct xf_checkpoint *checkpoint, const char *index
   size_t n = (size_t)cJSON_GetArraySize(map);
   checkpoint->files = xf_alloc_zeroed(n, sizeof *checkpoint->files);
   checkpoint->tensors = xf_alloc_zeroed(n, sizeof *checkpoint->tensors);
-  if (!checkpoint->files || !checkpoint->tensors) return out_of_memory(error, checkpoint->place);
+  if (!checkpoint->files || !checkpoint->tensors)
+    return xf_file_no_memory(error, checkpoint->place);
   const cJSON *line;
   cJSON_ArrayForEach(line, map)
   {
@@ -121,7 +117,7 @@ static xf_status open_folder(struct xf_checkpoint *checkpoint, const char *folde
   char *single = xf_path_join(folder, SINGLE), *index = xf_path_join(folder, INDEX);
   xf_status status;
   if (!checkpoint->place || !single || !index)
-    status = out_of_memory(error, folder);
+    status = xf_file_no_memory(error, folder);
   else if (xf_path_exists(single))
     status = open_single(checkpoint, error);
   else if (xf_path_exists(index))
@@ -153,7 +149,7 @@ xf_status xf_checkpoint_open(const char *path, struct xf_checkpoint **out, xf_er
 {
   *out = NULL;
   struct xf_checkpoint *checkpoint = xf_alloc_zeroed(1, sizeof *checkpoint);
-  if (!checkpoint) return out_of_memory(error, path);
+  if (!checkpoint) return xf_file_no_memory(error, path);
   xf_status status = xf_gguf_is_path(path) ? open_gguf(checkpoint, path, error)
                                            : open_folder(checkpoint, path, error);
   if (status == XF_OK)

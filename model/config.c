@@ -333,7 +333,7 @@ xf_status xf_config_read(const char *folder, struct xf_config *out, xf_error *er
 {
   *out = (struct xf_config){0};
   char *path = xf_path_join(folder, "config.json");
-  if (!path) return xf_fail(error, XF_E_MEMORY, "%s: out of memory", folder);
+  if (!path) return xf_file_no_memory(error, folder);
   cJSON *json;
   xf_status status = xf_json_read(path, &json, error);
   if (status == XF_OK) status = read_fields(&(struct object){path, "", json, error}, out);

@@ -18,6 +18,11 @@ xf_status xf_file_fail(xf_error *error, const char *path, const char *what, int 
                  strerror_r(code, reason, sizeof reason));
 }
 
+xf_status xf_file_no_memory(xf_error *error, const char *path)
+{
+  return xf_fail(error, XF_E_MEMORY, "%s: out of memory", path);
+}
+
 static xf_status map(const char *path, int descriptor, struct xf_file *out, xf_error *error)
 {
   struct stat status;

@@ -17,6 +17,9 @@ void xf_file_unmap(struct xf_file *file);
 /* "PATH: cannot WHAT: …", with the text of an errno. */
 xf_status xf_file_fail(xf_error *error, const char *path, const char *what, int code);
 
+/* "PATH: out of memory" */
+xf_status xf_file_no_memory(xf_error *error, const char *path);
+
 /* FOLDER/NAME, whether or not FOLDER ends in slashes, and FOLDER without them where NAME is empty.
  * From xf_alloc; NULL when out of memory. */
 char *xf_path_join(const char *folder, const char *name);

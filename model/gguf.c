@@ -285,8 +285,7 @@ static xf_status take_counts(struct reader *reader)
   out->tensors = xf_alloc((size_t)tensors, sizeof *out->tensors);
   out->names = xf_alloc((size_t)tensors, XF_GGUF_MAX_TENSOR_NAME + 1);
   if (!out->values || !out->tensors || !out->names)
-    return xf_fail(reader->error, XF_E_MEMORY, "%s: out of memory for its list of tensors",
-                   out->path);
+    return xf_file_no_memory(reader->error, out->path);
   out->n_values = (size_t)values;
   out->n_tensors = (size_t)tensors;
   return XF_OK;
@@ -308,7 +307,7 @@ static xf_status read_file(struct xf_gguf *out, xf_error *error)
 xf_status xf_gguf_open(const char *path, struct xf_gguf *out, xf_error *error)
 {
   *out = (struct xf_gguf){.path = xf_alloc(strlen(path) + 1, 1)};
-  if (!out->path) return xf_fail(error, XF_E_MEMORY, "%s: out of memory", path);
+  if (!out->path) return xf_file_no_memory(error, path);
   memcpy(out->path, path, strlen(path) + 1);
   xf_status status = xf_file_map(path, &out->file, error);
   if (status == XF_OK) status = read_file(out, error);

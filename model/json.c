@@ -83,8 +83,7 @@ static xf_status check_keys(const char *path, const cJSON *tree, xf_error *error
   }
   if (!cJSON_IsObject(tree) || children < 2) return XF_OK;
   const char *key = NULL;
-  if (find_duplicate(tree, children, &key) != XF_OK)
-    return xf_fail(error, XF_E_MEMORY, "%s: out of memory", path);
+  if (find_duplicate(tree, children, &key) != XF_OK) return xf_file_no_memory(error, path);
   if (key) return xf_fail(error, XF_E_FORMAT, "%s: holds the key \"%s\" twice", path, key);
   return XF_OK;
 }
@@ -120,7 +119,7 @@ xf_status xf_json_parse(const char *path, const char *text, size_t bytes, cJSON 
   size_t used = 0;
   bool out_of_memory;
   cJSON *tree = parse_copy(text, bytes, &used, &out_of_memory);
-  if (out_of_memory) return xf_fail(error, XF_E_MEMORY, "%s: out of memory", path);
+  if (out_of_memory) return xf_file_no_memory(error, path);
   if (!tree)
     return xf_fail(error, XF_E_FORMAT, "%s: malformed or truncated JSON near byte %zu", path, used);
   while (used < bytes && strchr(" \t\n\r", text[used])) used++;

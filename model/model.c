@@ -6,6 +6,7 @@
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
 #include "dispatch/options.h"
+#include "model/file.h"
 #include "model/gguf.h"
 #include "model/workspace.h"
 
@@ -45,7 +46,7 @@ static xf_status read_config(const char *path, struct xf_config *config, xf_erro
 static xf_status model_load(xf_model *model, const char *path, xf_error *error)
 {
   model->idle = xf_alloc_zeroed(1, sizeof *model->idle);
-  if (!model->idle) return xf_fail(error, XF_E_MEMORY, "%s: out of memory", path);
+  if (!model->idle) return xf_file_no_memory(error, path);
   pthread_mutex_init(&model->idle->lock, NULL);
   xf_status status = read_config(path, &model->config, error);
   if (status) return status;
@@ -61,7 +62,7 @@ xf_status xf_model_open(const xf_context *context, const char *path,
     return xf_fail(error, XF_E_ARGUMENT, "xf_model_open: context, path or out is NULL");
   *out = NULL;
   xf_model *model = xf_alloc_zeroed(1, sizeof *model);
-  if (!model) return xf_fail(error, XF_E_MEMORY, "%s: out of memory", path);
+  if (!model) return xf_file_no_memory(error, path);
   model->context = context;
   xf_status status = read_options(options, &model->options, error);
   xf_fp_state caller = xf_fp_enter(); /* what is computed once is computed under numerics 1, too */

@@ -30,7 +30,7 @@ xf_status xf_new_file_create(const char *path, struct xf_new_file *out, xf_error
   *out = (struct xf_new_file){xf_alloc(bytes, 1), xf_alloc(bytes + SUFFIX, 1), -1};
   xf_status status = XF_OK;
   if (!out->path || !out->temporary) {
-    status = xf_fail(error, XF_E_MEMORY, "%s: out of memory", path);
+    status = xf_file_no_memory(error, path);
   } else {
     memcpy(out->path, path, bytes);
     status = open_temporary(out, bytes + SUFFIX, error);

@@ -12,11 +12,6 @@
 
 enum { LENGTH_BYTES = 8, MAX_RANK = 4 };
 
-static xf_status out_of_memory(xf_error *error, const char *path)
-{
-  return xf_fail(error, XF_E_MEMORY, "%s: out of memory for the list of its tensors", path);
-}
-
 static xf_status fail_tensor(const struct xf_tensor *tensor, const char *reason, xf_error *error)
 {
   return xf_fail(error, XF_E_FORMAT, "%s: %s, in the header's entry of tensor %s", tensor->path,
@@ -126,7 +121,7 @@ static xf_status read_tensors(struct xf_safetensors *file, const unsigned char *
 {
   size_t capacity = (size_t)cJSON_GetArraySize(file->header);
   file->tensors = xf_alloc_zeroed(capacity, sizeof *file->tensors);
-  if (!file->tensors) return out_of_memory(error, file->path);
+  if (!file->tensors) return xf_file_no_memory(error, file->path);
   const cJSON *json;
   cJSON_ArrayForEach(json, file->header)
   {
@@ -173,7 +168,7 @@ xf_status xf_safetensors_open(const char *folder, const char *name, struct xf_sa
                               xf_error *error)
 {
   *out = (struct xf_safetensors){.path = xf_path_join(folder, name)};
-  if (!out->path) return out_of_memory(error, folder);
+  if (!out->path) return xf_file_no_memory(error, folder);
   out->name = out->path + strlen(out->path) - strlen(name);
   xf_status status = xf_file_map(out->path, &out->file, error);
   if (status == XF_OK) status = read_header(out, error);

@@ -5,6 +5,7 @@
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
 #include "model/bpe.h"
+#include "model/file.h"
 #include "model/nfc.h"
 #include "model/tokenizer_file.h"
 
@@ -14,7 +15,7 @@ xf_status xf_tokenizer_open(const char *path, xf_tokenizer **out, xf_error *erro
   if (!path || !out)
     return xf_fail(error, XF_E_ARGUMENT, "xf_tokenizer_open: path and out must not be NULL");
   struct xf_tokenizer *tokenizer = xf_alloc_zeroed(1, sizeof *tokenizer);
-  if (!tokenizer) return xf_fail(error, XF_E_MEMORY, "%s: out of memory", path);
+  if (!tokenizer) return xf_file_no_memory(error, path);
   xf_status status = xf_tokenizer_file_read(path, tokenizer, error);
   if (status == XF_OK)
     *out = tokenizer;

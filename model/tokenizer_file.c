@@ -48,7 +48,7 @@ static xf_status read_config(const char *path, cJSON **config, xf_error *error)
   const char *slash = strrchr(path, '/');
   size_t folder = slash ? (size_t)(slash - path) + 1 : 0;
   char *beside = xf_alloc(folder + sizeof name, 1);
-  if (!beside) return xf_fail(error, XF_E_MEMORY, "%s: out of memory", path);
+  if (!beside) return xf_file_no_memory(error, path);
   memcpy(beside, path, folder);
   memcpy(beside + folder, name, sizeof name);
   xf_status status = xf_path_exists(beside) ? xf_json_read(beside, config, error) : XF_OK;
@@ -103,7 +103,7 @@ xf_status xf_tokenizer_file_read(const char *path, struct xf_tokenizer *tokenize
   char *json = xf_path_join(path, "tokenizer.json");
   xf_status status;
   if (!model || !json)
-    status = xf_fail(error, XF_E_MEMORY, "%s: out of memory", path);
+    status = xf_file_no_memory(error, path);
   else if (xf_path_exists(model))
     status = read_file(model, tokenizer, error);
   else if (xf_path_exists(json))

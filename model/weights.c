@@ -7,6 +7,7 @@
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
 #include "dispatch/widen.h"
+#include "model/file.h"
 
 struct loader {
   const xf_context *context;
@@ -169,9 +170,7 @@ static xf_status start(const struct loader *loader)
   if (status != XF_OK) return status;
   out->layers = xf_alloc_zeroed(config->layers, sizeof *out->layers);
   out->inv_freq = xf_alloc(config->head_dim / 2, sizeof *out->inv_freq);
-  if (!out->layers || !out->inv_freq)
-    return xf_fail(loader->error, XF_E_MEMORY, "%s: out of memory for the list of its layers",
-                   loader->path);
+  if (!out->layers || !out->inv_freq) return xf_file_no_memory(loader->error, loader->path);
   out->n_layers = config->layers;
   status = load_rope(loader);
   if (status != XF_OK) return status;
