@@ -1,4 +1,7 @@
 #include "exactflash/status.h"
+
+#include <stdbool.h>
+
 #include "exactflash/tensor.h"
 
 const char *xf_status_string(xf_status status)
@@ -28,26 +31,28 @@ uint32_t xf_numerics_version(void)
   return 1;
 }
 
+static const struct {
+  const char *name;
+  size_t size;
+} types[] = {
+    [XF_F32] = {"f32", 4},   [XF_F16] = {"f16", 2},   [XF_BF16] = {"bf16", 2},
+    [XF_I8] = {"i8", 1},     [XF_BOOL] = {"bool", 1}, [XF_I8_ROW] = {"i8_row", 0},
+    [XF_Q8_0] = {"q8_0", 0}, [XF_Q4_0] = {"q4_0", 0}, [XF_Q4_1] = {"q4_1", 0},
+    [XF_Q5_0] = {"q5_0", 0}, [XF_Q5_1] = {"q5_1", 0}, [XF_Q4_K] = {"q4_k", 0},
+    [XF_Q5_K] = {"q5_k", 0}, [XF_Q6_K] = {"q6_k", 0},
+};
+
+static bool is_type(xf_type type)
+{
+  return (size_t)type < sizeof types / sizeof *types && types[type].name;
+}
+
 const char *xf_type_name(xf_type type)
 {
-  switch (type) {
-  case XF_F32: return "f32";
-  case XF_F16: return "f16";
-  case XF_BF16: return "bf16";
-  case XF_I8: return "i8";
-  case XF_BOOL: return "bool";
-  }
-  return "unknown type";
+  return is_type(type) ? types[type].name : "unknown type";
 }
 
 size_t xf_type_size(xf_type type)
 {
-  switch (type) {
-  case XF_F32: return 4;
-  case XF_F16: return 2;
-  case XF_BF16: return 2;
-  case XF_I8: return 1;
-  case XF_BOOL: return 1;
-  }
-  return 0;
+  return is_type(type) ? types[type].size : 0;
 }

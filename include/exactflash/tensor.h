@@ -9,8 +9,25 @@ extern "C" {
 #endif
 
 /* Little-endian IEEE 754 binary32 and binary16, bfloat16 (the upper half of a binary32), signed
- * bytes, and truth values of one byte (0: false). Weights are of the first three. */
-typedef enum xf_type { XF_F32 = 1, XF_F16, XF_BF16, XF_I8, XF_BOOL } xf_type;
+ * bytes, and truth values of one byte (0: false). The types behind these are of weights only:
+ * blocks of a row as GGUF files have them (ggml's names), and I8_ROW: signed bytes with one f32
+ * scale for each row. */
+typedef enum xf_type {
+  XF_F32 = 1,
+  XF_F16,
+  XF_BF16,
+  XF_I8,
+  XF_BOOL,
+  XF_I8_ROW,
+  XF_Q8_0,
+  XF_Q4_0,
+  XF_Q4_1,
+  XF_Q5_0,
+  XF_Q5_1,
+  XF_Q4_K,
+  XF_Q5_K,
+  XF_Q6_K
+} xf_type;
 
 /* A borrowed array. Strides are in bytes and may be 0 (broadcast) or negative. data NULL: none. */
 typedef struct xf_view {
@@ -21,9 +38,9 @@ typedef struct xf_view {
   int64_t stride[4];
 } xf_view;
 
-/* "f32", "f16", "bf16", "i8", "bool"; "unknown type" for other values. */
+/* "f32", "f16", "bf16", "i8", "bool", "i8_row", "q8_0" …; "unknown type" for other values. */
 XF_API const char *xf_type_name(xf_type type);
-/* Bytes of one element; 0 for other values. */
+/* Bytes of one element; 0 for types of blocks and other values. */
 XF_API size_t xf_type_size(xf_type type);
 
 #ifdef __cplusplus
