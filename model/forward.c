@@ -13,9 +13,9 @@ struct pass {
   const xf_model *model;
   struct xf_workspace *w;
   size_t rows, n_sequences;
-  size_t layer;
-  const float *norm; /* the gains that the next add_and_norm applies */
-  bool add;          /* and whether it adds x to h before */
+  struct xf_kv_layout kv; /* of the layer */
+  const float *norm;      /* the gains that the next add_and_norm applies */
+  bool add;               /* and whether it adds x to h before */
 };
 
 /* ---- the operations on one row ---- */
@@ -59,8 +59,7 @@ static void rope_and_store_row(void *arg, size_t slot, size_t r)
   for (size_t head = 0; head < c->heads + c->kv_heads; head++)
     p->model->context->kernels->rope(d / 2, p->w->cos + r * d / 2, p->w->sin + r * d / 2,
                                      q + head * d);
-  struct xf_kv_layout layout = xf_cache_layout(p->model, p->layer);
-  xf_kv_write(&layout, c->kv_heads, row->sequence->cache->pages, row->position, k, v);
+  xf_kv_write(&p->kv, c->kv_heads, row->sequence->cache->pages, row->position, k, v);
 }
 
 static void silu_row(void *arg, size_t slot, size_t r)
@@ -92,24 +91,25 @@ static void linear(const struct pass *p, const struct xf_linear *w, const float 
   xf_linear_apply(p->model->context, w, p->rows, x, ldx, y, w->n, p->w->linear);
 }
 
-/* The attention call of this pass; what differs between layers is the layout alone. */
+_Static_assert((int)XF_SPLIT_AUTO == (int)XF_KEYS_AUTO &&
+                   (int)XF_SPLIT_NEVER == (int)XF_KEYS_WHOLE &&
+                   (int)XF_SPLIT_ALWAYS == (int)XF_KEYS_SPLIT,
+               "the public names of the split modes have the operator's values");
+
 static struct xf_attention attention_call(const struct pass *p)
 {
   const struct xf_config *c = &p->model->config;
-  static const enum xf_attention_split_mode modes[] = {[XF_SPLIT_AUTO] = XF_KEYS_AUTO,
-                                                       [XF_SPLIT_NEVER] = XF_KEYS_WHOLE,
-                                                       [XF_SPLIT_ALWAYS] = XF_KEYS_SPLIT};
-  return (struct xf_attention){.kv = xf_cache_layout(p->model, p->layer),
+  return (struct xf_attention){.kv = p->kv,
                                .q_heads = c->heads,
                                .kv_heads = c->kv_heads,
                                .q_stride = (ptrdiff_t)((c->heads + 2 * c->kv_heads) * c->head_dim),
                                .q_head_stride = (ptrdiff_t)c->head_dim,
                                .out_stride = (ptrdiff_t)(c->heads * c->head_dim),
                                .out_head_stride = (ptrdiff_t)c->head_dim,
-                               .scale = p->model->scale,
+                               .scale = 0, /* 1 / sqrt(head_dim) */
                                .causal = true,
                                .q_block = p->model->options.q_block,
-                               .split = modes[p->model->options.split],
+                               .split = (enum xf_attention_split_mode)p->model->options.split,
                                .n = p->n_sequences,
                                .sequences = p->w->sequences};
 }
@@ -129,9 +129,10 @@ static void layers(struct pass *p)
   struct xf_workspace *w = p->w;
   size_t hidden = p->model->config.hidden, intermediate = p->model->config.intermediate;
   each_row(p, embed_row);
-  for (p->layer = 0; p->layer < weights->n_layers; p->layer++) {
-    const struct xf_layer *layer = &weights->layers[p->layer];
-    add_and_norm(p, p->layer > 0, layer->attention_norm);
+  for (size_t i = 0; i < weights->n_layers; i++) {
+    const struct xf_layer *layer = &weights->layers[i];
+    p->kv = xf_cache_layout(p->model, i);
+    add_and_norm(p, i > 0, layer->attention_norm);
     linear(p, &layer->qkv, w->x, hidden, w->qkv);
     each_row(p, rope_and_store_row);
     attention(p);
@@ -211,7 +212,7 @@ static void next_rows(struct pass *p, const struct xf_sequence *sequences, size_
 /* Memory that depends on the pass. */
 static bool grow_buffers(struct pass *p)
 {
-  p->layer = 0;
+  p->kv = xf_cache_layout(p->model, 0);
   struct xf_attention call = attention_call(p);
   size_t floats = p->model->options.attention == XF_ATTENTION_STANDARD
                       ? xf_attention_standard_floats(p->model->context, &call)

@@ -1,6 +1,5 @@
 #include "model/model.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "dispatch/error.h"
@@ -50,7 +49,6 @@ static xf_status model_load(xf_model *model, const char *path, xf_error *error)
   pthread_mutex_init(&model->idle->lock, NULL);
   xf_status status = read_config(path, &model->config, error);
   if (status) return status;
-  model->scale = (float)(1.0 / sqrt((double)model->config.head_dim));
   return xf_weights_load(model->context, &model->config, path, model->options.progress,
                          model->options.progress_arg, &model->weights, error);
 }

@@ -27,7 +27,6 @@ struct xf_model {
   const xf_context *context;
   struct xf_config config;
   struct xf_weights weights;
-  float scale;              /* of attention: 1 / sqrt(head_dim) */
   xf_model_options options; /* chunk is never 0 */
   struct xf_idle *idle;
 };
