@@ -114,16 +114,43 @@ static struct xf_attention attention_call(const struct pass *p)
                                .sequences = p->w->sequences};
 }
 
-static void attention(const struct pass *p)
+/* False when out of memory. */
+static bool attention(const struct pass *p)
 {
+  const xf_context *context = p->model->context;
   struct xf_attention call = attention_call(p);
-  if (p->model->options.attention == XF_ATTENTION_STANDARD)
-    xf_attention_standard(p->model->context, &call, p->w->scores.data);
-  else
-    xf_attention_flash(p->model->context, &call, p->w->scores.data);
+  bool standard = p->model->options.attention == XF_ATTENTION_STANDARD;
+  size_t floats = standard ? xf_attention_standard_floats(context, &call)
+                           : xf_attention_workspace_floats(&call, context->threads);
+  if (!xf_buffer_grow(&p->w->scores, floats)) return false;
+  (standard ? xf_attention_standard : xf_attention_flash)(context, &call, p->w->scores.data);
+  return true;
 }
 
-static void layers(struct pass *p)
+/* In the last layer only the rows that want logits need more than K and V. These rows, of each
+ * sequence some of its last ones, move to the front, and the pass goes on with them alone. */
+static void keep_wanted_rows(struct pass *p)
+{
+  const struct xf_attention call = attention_call(p);
+  struct xf_workspace *w = p->w;
+  size_t hidden = p->model->config.hidden, row = 0;
+  p->rows = p->n_sequences = 0;
+  for (size_t i = 0; i < call.n; i++) {
+    struct xf_attention_sequence s = w->sequences[i];
+    size_t end = row + s.q_len;
+    for (; row < end && !w->rows[row].logits; row++) s.q_len--, s.first++, s.q += call.q_stride;
+    if (row == end) continue;
+    s.out = w->attention + (ptrdiff_t)p->rows * call.out_stride;
+    w->sequences[p->n_sequences++] = s;
+    memmove(w->rows + p->rows, w->rows + row, s.q_len * sizeof *w->rows);
+    memmove(w->h + p->rows * hidden, w->h + row * hidden, s.q_len * hidden * sizeof *w->h);
+    p->rows += s.q_len;
+    row = end;
+  }
+}
+
+/* Leaves in x what the head needs. False when out of memory. */
+static bool layers(struct pass *p)
 {
   const struct xf_weights *weights = &p->model->weights;
   struct xf_workspace *w = p->w;
@@ -135,7 +162,9 @@ static void layers(struct pass *p)
     add_and_norm(p, i > 0, layer->attention_norm);
     linear(p, &layer->qkv, w->x, hidden, w->qkv);
     each_row(p, rope_and_store_row);
-    attention(p);
+    if (i + 1 == weights->n_layers) keep_wanted_rows(p);
+    if (p->rows == 0) return true;
+    if (!attention(p)) return false;
     linear(p, &layer->o, w->attention, layer->o.k, w->x);
     add_and_norm(p, true, layer->mlp_norm);
     linear(p, &layer->gate_up, w->x, hidden, w->gate_up);
@@ -143,28 +172,25 @@ static void layers(struct pass *p)
     linear(p, &layer->down, w->gate_up, 2 * intermediate, w->x);
   }
   add_and_norm(p, true, weights->norm);
+  return true;
 }
 
-/* Logits of the rows that want them: their x move to the front, and the callers' memory is written
- * directly where it is one block. */
-static void head(const struct pass *p)
+/* The logits of the rows that are left, written to the callers' memory directly where that is one
+ * block. False when out of memory. */
+static bool head(const struct pass *p)
 {
-  size_t hidden = p->model->config.hidden, vocab = p->model->config.vocab, n = 0;
-  struct xf_row *rows = p->w->rows;
+  const struct xf_row *rows = p->w->rows;
+  struct xf_buffer *logits = &p->w->logits;
+  size_t vocab = p->model->config.vocab;
   bool one_block = true;
-  for (size_t r = 0; r < p->rows; r++) {
-    if (!rows[r].logits) continue;
-    memmove(p->w->x + n * hidden, p->w->x + r * hidden, hidden * sizeof(float));
-    rows[n].logits = rows[r].logits;
-    one_block &= rows[n].logits == rows[0].logits + n * vocab;
-    n++;
-  }
-  if (n == 0) return;
-  float *out = one_block ? rows[0].logits : p->w->logits.data;
-  xf_linear_apply(p->model->context, &p->model->weights.head, n, p->w->x, hidden, out, vocab,
-                  p->w->linear);
-  for (size_t r = 0; r < n && !one_block; r++)
-    memcpy(rows[r].logits, out + r * vocab, vocab * sizeof(float));
+  if (p->rows == 0) return true;
+  for (size_t r = 0; r < p->rows; r++) one_block &= rows[r].logits == rows[0].logits + r * vocab;
+  if (!one_block && !xf_buffer_grow(logits, p->rows * vocab)) return false;
+  linear(p, &p->model->weights.head, p->w->x, p->model->config.hidden,
+         one_block ? rows[0].logits : logits->data);
+  for (size_t r = 0; r < p->rows && !one_block; r++)
+    memcpy(rows[r].logits, logits->data + r * vocab, vocab * sizeof(float));
+  return true;
 }
 
 /* ---- passes ---- */
@@ -207,20 +233,6 @@ static void next_rows(struct pass *p, const struct xf_sequence *sequences, size_
     done->token += count;
     if (done->token == s->n_tokens) *done = (struct progress){done->sequence + 1, 0};
   }
-}
-
-/* Memory that depends on the pass. */
-static bool grow_buffers(struct pass *p)
-{
-  p->kv = xf_cache_layout(p->model, 0);
-  struct xf_attention call = attention_call(p);
-  size_t floats = p->model->options.attention == XF_ATTENTION_STANDARD
-                      ? xf_attention_standard_floats(p->model->context, &call)
-                      : xf_attention_workspace_floats(&call, p->model->context->threads);
-  size_t wanted = 0;
-  for (size_t r = 0; r < p->rows; r++) wanted += p->w->rows[r].logits != NULL;
-  return xf_buffer_grow(&p->w->scores, floats) &&
-         (p->n_sequences == 1 || xf_buffer_grow(&p->w->logits, wanted * p->model->config.vocab));
 }
 
 static xf_status check(const xf_model *model, const struct xf_sequence *s, size_t index,
@@ -275,12 +287,10 @@ static xf_status run(const xf_model *model, const xf_sequence *sequences, size_t
   xf_status status = XF_OK;
   for (struct progress done = {0, 0}; done.sequence < n;) {
     next_rows(&p, sequences, n, &done);
-    if (!grow_buffers(&p)) {
-      status = xf_fail(error, XF_E_MEMORY, "out of memory for attention over %zu rows", p.rows);
-      break;
-    }
-    layers(&p);
-    head(&p);
+    if (layers(&p) && head(&p)) continue;
+    status =
+        xf_fail(error, XF_E_MEMORY, "out of memory for attention or logits of %zu rows", p.rows);
+    break;
   }
   xf_workspace_give_back(model, p.w);
   return status;

@@ -176,6 +176,38 @@ static void test_logits_kinds(void **state)
   for (size_t i = 0; i < 3; i++) xf_cache_destroy(cache[i]);
 }
 
+/* The last rows alone, of prompts that end in different passes, whose keys may be split then. */
+static void test_last_logits(void **state)
+{
+  enum { N = 1100, SEQUENCES = 3 };
+  const struct rig *rig = *state;
+  static const size_t lengths[SEQUENCES] = {N, 700, 530};
+  int32_t *ids = random_ids(6, N, VOCAB);
+  float *want = new_floats((size_t)N * VOCAB), out[SEQUENCES][VOCAB];
+  xf_cache *cache = new_cache(rig->model, N);
+  run(rig->model, cache, ids, N, XF_LOGITS_ALL, want);
+  xf_cache_destroy(cache);
+  for (uint32_t i = 0; i < 6; i++) {
+    xf_model_options options = {.struct_size = sizeof options,
+                                .chunk = i < 3 ? 96 : 2 * N,
+                                .split = (xf_attention_split)(i % 3)};
+    xf_model *model = open_model(rig->context, rig->folder, &options);
+    xf_sequence calls[SEQUENCES];
+    for (size_t s = 0; s < SEQUENCES; s++)
+      calls[s] = (xf_sequence){new_cache(model, N), ids, lengths[s], XF_LOGITS_LAST,
+                               out[SEQUENCES - 1 - s]};
+    xf_error error = {0};
+    expect_ok(xf_forward(model, calls, SEQUENCES, &error), &error);
+    for (size_t s = 0; s < SEQUENCES; s++) {
+      assert_memory_equal(calls[s].out, want + (lengths[s] - 1) * VOCAB, sizeof out[s]);
+      xf_cache_destroy(calls[s].cache);
+    }
+    xf_model_close(model);
+  }
+  free(want);
+  free(ids);
+}
+
 /* A sequence whose past is NaN stands before and behind another one, as prefill and as decode. */
 static void test_no_leaks(void **state)
 {
@@ -338,11 +370,11 @@ static void test_standard_attention(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_arguments),        cmocka_unit_test(test_model_options),
-      cmocka_unit_test(test_logits_kinds),     cmocka_unit_test(test_no_leaks),
-      cmocka_unit_test(test_concurrent_calls), cmocka_unit_test(test_host_loops),
-      cmocka_unit_test(test_rounding),         cmocka_unit_test(test_standard_attention),
-      cmocka_unit_test(test_required_isas),
+      cmocka_unit_test(test_arguments),          cmocka_unit_test(test_model_options),
+      cmocka_unit_test(test_logits_kinds),       cmocka_unit_test(test_last_logits),
+      cmocka_unit_test(test_no_leaks),           cmocka_unit_test(test_concurrent_calls),
+      cmocka_unit_test(test_host_loops),         cmocka_unit_test(test_rounding),
+      cmocka_unit_test(test_standard_attention), cmocka_unit_test(test_required_isas),
   };
   return cmocka_run_group_tests(tests, rig_open, rig_close);
 }
