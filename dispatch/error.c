@@ -4,22 +4,22 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Drops a UTF-8 character that vsnprintf cut at the end of the buffer. */
-static void drop_cut_character(char *text)
-{
-  size_t end = strlen(text), start = end;
-  while (start > 0 && ((unsigned char)text[start - 1] & 0xC0) == 0x80) start--;
-  if (start == 0) return;
-  unsigned char lead = (unsigned char)text[start - 1];
-  size_t need = lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : lead >= 0xC0 ? 1 : 0;
-  if (end - start < need) text[start - 1] = '\0';
-}
+#include "dispatch/utf8.h"
 
-/* Names from a hostile file may hold control characters; the message must stay one line. */
-static void mask_controls(char *text)
+/* The message must stay one line of UTF-8, whatever a hostile file has put into it and wherever a
+ * part of it was cut: all else becomes '?', and a character that the end has cut is dropped. */
+static void sanitise(char *text)
 {
-  for (; *text; text++)
-    if ((unsigned char)*text < 0x20 || *text == 0x7F) *text = '?';
+  size_t n = strlen(text);
+  for (size_t i = 0; i < n;) {
+    int bytes = xf_utf8_character(text + i, n - i);
+    bool control = (unsigned char)text[i] < 0x20 || text[i] == 0x7F;
+    if (bytes == XF_UTF8_CUT)
+      text[n = i] = '\0';
+    else if (bytes == XF_UTF8_INVALID || control)
+      text[i] = '?';
+    i += bytes > 0 ? (size_t)bytes : 1;
+  }
 }
 
 xf_status xf_fail(xf_error *error, xf_status status, const char *format, ...)
@@ -28,9 +28,8 @@ xf_status xf_fail(xf_error *error, xf_status status, const char *format, ...)
   error->status = status;
   va_list arguments;
   va_start(arguments, format);
-  int length = vsnprintf(error->message, sizeof error->message, format, arguments);
+  vsnprintf(error->message, sizeof error->message, format, arguments);
   va_end(arguments);
-  if (length >= (int)sizeof error->message) drop_cut_character(error->message);
-  mask_controls(error->message);
+  sanitise(error->message);
   return status;
 }

@@ -4,8 +4,8 @@
 
 #include "exactflash/status.h"
 
-/* Fills *error (NULL: nothing to fill) and returns status. A message too long is cut between
- * characters. */
+/* Fills *error (NULL: nothing to fill) and returns status. The message becomes one line of
+ * UTF-8: parts of files need no check, and a message too long is cut between characters. */
 __attribute__((format(printf, 3, 4))) xf_status xf_fail(xf_error *error, xf_status status,
                                                         const char *format, ...);
 

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "dispatch/error.h"
+#include "dispatch/memory.h"
 #include "model/config.h"
 #include "model/gguf.h"
 #include "model/naming.h"
@@ -61,7 +62,7 @@ static xf_status check_architecture(const struct xf_gguf *gguf, xf_error *error)
   xf_status status = xf_gguf_get_string(gguf, key, &name, error);
   if (status != XF_OK || xf_gguf_string_equal(name, "llama")) return status;
   return xf_fail(error, XF_E_UNSUPPORTED, "%s: %s: only llama is supported, not %.*s", gguf->path,
-                 key, xf_gguf_shown(name), name.text);
+                 key, (int)xf_min(name.bytes, 80), name.text);
 }
 
 /* heads and kv_heads; head_dim is that of k, v and RoPE. */
@@ -191,7 +192,7 @@ static xf_status read_rope(const struct xf_gguf *gguf, struct xf_rope_config *ro
   if (status == XF_OK && !none && !xf_gguf_string_equal(type, "linear"))
     status = xf_fail(error, XF_E_UNSUPPORTED,
                      "%s: %s: only \"none\" and \"linear\" are supported, not \"%.*s\"", gguf->path,
-                     type_key, xf_gguf_shown(type), type.text);
+                     type_key, (int)xf_min(type.bytes, 80), type.text);
   if (status == XF_OK)
     status = xf_gguf_get_number(gguf, "llama.rope.scale_linear", 1e-6, 1e6, &rope->factor, error);
   if (status == XF_OK)

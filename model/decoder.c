@@ -3,7 +3,7 @@
 
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
-#include "model/utf8.h"
+#include "dispatch/utf8.h"
 #include "model/vocabulary.h"
 
 static const char replacement[] = "\xEF\xBF\xBD"; /* U+FFFD */

@@ -6,9 +6,9 @@
 
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
+#include "dispatch/utf8.h"
 #include "model/ggml_type.h"
 #include "model/gguf_format.h"
-#include "model/utf8.h"
 
 /* The shortest entries: an empty key and one byte; a tensor without name and sizes. */
 enum { MIN_VALUE_BYTES = 8 + 4 + 1, MIN_TENSOR_BYTES = 8 + 4 + 4 + 8 };
@@ -29,7 +29,8 @@ static xf_status fail(const struct reader *reader, const char *reason)
 
 static void name_entry(struct reader *reader, const char *kind, struct xf_gguf_string name)
 {
-  snprintf(reader->entry, sizeof reader->entry, "%s %.*s", kind, xf_gguf_shown(name), name.text);
+  snprintf(reader->entry, sizeof reader->entry, "%s %.*s", kind, (int)xf_min(name.bytes, 80),
+           name.text);
 }
 
 /* An unsigned integer of that many bytes. */

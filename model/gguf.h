@@ -85,8 +85,6 @@ double xf_gguf_number_at(const struct xf_gguf_value *value, size_t i);
 /* All strings of a value, in order: out [value->n]. */
 void xf_gguf_strings(const struct xf_gguf_value *value, struct xf_gguf_string *out);
 
-/* How many bytes of a string are shown in messages, for "%.*s". */
-int xf_gguf_shown(struct xf_gguf_string string);
 bool xf_gguf_string_equal(struct xf_gguf_string string, const char *text);
 
 #endif

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "dispatch/error.h"
+#include "dispatch/memory.h"
 #include "model/gguf_format.h"
 
 enum kind { UNSIGNED, SIGNED, FLOATING, BOOLEAN, TEXT, NESTED };
@@ -29,15 +30,6 @@ int xf_gguf_compare_keys(const void *a, const void *b)
   struct xf_gguf_string y = ((const struct xf_gguf_value *)b)->key;
   int order = memcmp(x.text, y.text, x.bytes < y.bytes ? x.bytes : y.bytes);
   return order ? order : (x.bytes > y.bytes) - (x.bytes < y.bytes);
-}
-
-int xf_gguf_shown(struct xf_gguf_string string)
-{
-  enum { MOST = 80 };
-  if (string.bytes <= MOST) return (int)string.bytes;
-  int end = MOST;
-  while (end > 0 && ((unsigned char)string.text[end] & 0xC0) == 0x80) end--; /* in a character */
-  return end;
 }
 
 bool xf_gguf_string_equal(struct xf_gguf_string string, const char *text)
@@ -71,7 +63,8 @@ static xf_status fail_type(const struct xf_gguf *gguf, const struct xf_gguf_valu
                            const char *wanted, xf_error *error)
 {
   return xf_fail(error, XF_E_FORMAT, "%s: key %.*s, at byte %zu: must be %s", gguf->path,
-                 xf_gguf_shown(value->key), value->key.text, offset_of(gguf, value), wanted);
+                 (int)xf_min(value->key.bytes, 80), value->key.text, offset_of(gguf, value),
+                 wanted);
 }
 
 int64_t xf_gguf_integer_at(const struct xf_gguf_value *value, size_t i)

@@ -5,8 +5,8 @@
 
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
+#include "dispatch/utf8.h"
 #include "model/file.h"
-#include "model/utf8.h"
 
 /* cJSON needs some 80 bytes for each value, which may have two bytes of text: limits keep hostile
  * files affordable. The largest tokenizer.json of a published Llama has 17 MB and a million values.

@@ -4,7 +4,7 @@
 
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
-#include "model/utf8.h"
+#include "dispatch/utf8.h"
 #include "model/vocabulary.h"
 
 /* The byte for which a character of one or two bytes is the letter, or −1. A byte that Latin-1 has

@@ -4,7 +4,7 @@
 #include <utf8proc.h>
 
 #include "dispatch/memory.h"
-#include "model/utf8.h"
+#include "dispatch/utf8.h"
 
 enum { LONGEST_DECOMPOSITION = 4 };
 

@@ -5,8 +5,8 @@
 
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
+#include "dispatch/utf8.h"
 #include "model/protobuf.h"
-#include "model/utf8.h"
 
 struct parser {
   const char *path;

@@ -5,7 +5,7 @@
 
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
-#include "model/utf8.h"
+#include "dispatch/utf8.h"
 
 /* Inside of [ ]: Unicode's White_Space. PCRE2's own \s has U+180E besides. */
 #define SPACE "\\t-\\r\\x{85}\\p{Z}"

@@ -4,7 +4,7 @@
 
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
-#include "model/utf8.h"
+#include "dispatch/utf8.h"
 
 xf_status xf_stop_init(struct xf_stop *stop, const char *const *strings, size_t n, size_t most,
                        xf_error *error)

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "dispatch/utf8.h"
 #include "exactflash/tokenizer.h"
 #include "tests/failing_alloc.h"
 #include "tests/spm_writer.h"
@@ -24,6 +25,7 @@ static xf_status open_file(xf_tokenizer **out, xf_error *error)
   if (status == XF_OK) return status;
   assert_int_equal(error->status, status);
   assert_non_null(strstr(error->message, path));
+  assert_true(xf_utf8_valid(error->message, strlen(error->message)));
   return status;
 }
 
@@ -185,6 +187,20 @@ static void wrong_pieces(void **state)
   refuse(&model, XF_E_FORMAT, "no BYTE <0x00>");
 }
 
+/* Messages show the beginning of a spelling, which may end inside of a character. */
+static void long_spellings(void **state)
+{
+  (void)state;
+  for (size_t pad = 0; pad < 3; pad++) {
+    struct message model = spm_model(&options);
+    char spelling[200] = "xx";
+    for (size_t n = pad; n < 150; n += 3) memcpy(spelling + n, "日", sizeof "日");
+    put_piece(&model, spelling, 0, NORMAL);
+    put_piece(&model, spelling, 0, NORMAL);
+    refuse(&model, XF_E_FORMAT, "is there twice");
+  }
+}
+
 /* A name for BOS that is no control piece: there is none, and asking for it is an error. */
 static void without_bos(void **state)
 {
@@ -259,10 +275,10 @@ int main(void)
   snprintf(path, sizeof path, "%s/tokenizer.model", folder);
   free(folder);
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(every_prefix),   cmocka_unit_test(random_flips),
-      cmocka_unit_test(foreign_models), cmocka_unit_test(wrong_pieces),
-      cmocka_unit_test(without_bos),    cmocka_unit_test(failing_allocations),
-      cmocka_unit_test(failing_growth),
+      cmocka_unit_test(every_prefix),        cmocka_unit_test(random_flips),
+      cmocka_unit_test(foreign_models),      cmocka_unit_test(wrong_pieces),
+      cmocka_unit_test(long_spellings),      cmocka_unit_test(without_bos),
+      cmocka_unit_test(failing_allocations), cmocka_unit_test(failing_growth),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dispatch/utf8.h"
 #include "tests/support.h"
 #include "tests/tokenizer_support.h"
 #include "tests/tokenizer_writer.h"
@@ -45,6 +46,7 @@ static void refuse(const char *path, xf_status want, const char *words)
   assert_null(tokenizer);
   if (status != want || !strstr(error.message, words))
     fail_msg("'%s' (%s) lacks '%s'", error.message, xf_status_string(status), words);
+  assert_true(xf_utf8_valid(error.message, strlen(error.message)));
 }
 
 static void refuse_json(const struct json_parts *parts, xf_status want, const char *words)
@@ -255,6 +257,20 @@ static void gguf(void **state)
   refuse(fixture("gguf/tied-gqa3-Q8_0.gguf"), XF_E_UNSUPPORTED, "holds no tokenizer");
 }
 
+/* Messages show the beginning of what a file holds, which may end inside of a character. */
+static void cut_messages(void **state)
+{
+  (void)state;
+  for (size_t pad = 0; pad < 3; pad++) {
+    char word[200] = "xx", merge[210];
+    for (size_t n = pad; n < 150; n += 3) memcpy(word + n, "日", sizeof "日");
+    write_gguf(gguf_path, word);
+    refuse(gguf_path, XF_E_UNSUPPORTED, "tokenizer.ggml.pre is \"");
+    snprintf(merge, sizeof merge, ", \"%s x\"", word);
+    refuse_json(&(struct json_parts){.merges = merge}, XF_E_FORMAT, "merge 9");
+  }
+}
+
 /* The model as llama.cpp has converted it agrees with its tokenizer.model. */
 static void gguf_llama(void **state)
 {
@@ -289,7 +305,7 @@ int main(void)
       cmocka_unit_test(added),        cmocka_unit_test(begin_and_end),
       cmocka_unit_test(form_c),       cmocka_unit_test(refused_json),
       cmocka_unit_test(lacking_byte), cmocka_unit_test(gguf),
-      cmocka_unit_test(gguf_llama),
+      cmocka_unit_test(cut_messages), cmocka_unit_test(gguf_llama),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/utf8.h"
+#include "dispatch/utf8.h"
 #include "tests/support.h"
 
 void fuzz_expect(bool good, const char *what)

@@ -1,6 +1,6 @@
 /* UTF-8 as RFC 3629 has it: no overlong forms, no surrogates, nothing above U+10FFFF. */
-#ifndef XF_MODEL_UTF8_H
-#define XF_MODEL_UTF8_H
+#ifndef XF_UTF8_H
+#define XF_UTF8_H
 
 #include <stdbool.h>
 #include <stddef.h>
