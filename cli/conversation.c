@@ -25,8 +25,9 @@ int xf_cli_conversation_begin(struct xf_cli_conversation *c, const struct xf_cli
   xf_error error = {0};
   *c = (struct xf_cli_conversation){
       .session = session, .tokenizer = tokenizer, .seed = xf_cli_sampling().seed};
-  if (xf_chat_create(tokenizer, session->path, format, &c->chat, &error))
-    return xf_cli_error(&error);
+  xf_status status = xf_chat_create(tokenizer, session->path, format, &c->chat, &error);
+  if (status == XF_E_UNSUPPORTED) return xf_cli_fail("%s (--template NAME)", error.message);
+  if (status) return xf_cli_error(&error);
   c->system = xf_chat_default_system(c->chat);
   return begin_generator(c);
 }

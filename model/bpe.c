@@ -169,11 +169,6 @@ static uint32_t symbol_bytes(const char *text, size_t bytes)
   return (uint32_t)n;
 }
 
-static bool is_space_mark(const char *text, size_t bytes)
-{
-  return bytes == XF_SPACE_MARK_BYTES && memcmp(text, XF_SPACE_MARK, XF_SPACE_MARK_BYTES) == 0;
-}
-
 static bool encode_marked(struct word *word, size_t bytes, struct xf_ids *out)
 {
   const struct xf_tokenizer *tokenizer = word->tokenizer;
@@ -190,7 +185,7 @@ static bool encode_marked(struct word *word, size_t bytes, struct xf_ids *out)
       continue;
     }
     uint32_t n = symbol_bytes(at, bytes - i);
-    bool space = is_space_mark(at, n);
+    bool space = xf_begins_with_space_mark(at, n);
     if (space && !after_space && tokenizer->words_apart && !finish_word(word, out)) return false;
     if (!add_symbol(word, (uint32_t)i, n)) return false;
     after_space = space;

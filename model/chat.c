@@ -7,8 +7,8 @@
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
 #include "model/chat_template.h"
+#include "model/encode.h"
 #include "model/file.h"
-#include "model/vocabulary.h"
 
 enum { MOST_TOKENS = 4 };
 
@@ -43,15 +43,20 @@ static const struct layout layouts[] = {
                         .trims = true},
 };
 enum { FORMATS = sizeof layouts / sizeof *layouts };
+#define FORMAT_NAMES "zephyr, chatml, llama-3"
+
+/* A spelling that the tokenizer would read as a token even in plain text. */
+struct marker {
+  const char *text;
+  size_t bytes;
+};
 
 struct xf_chat {
   const xf_tokenizer *tokenizer;
-  xf_chat_format format;
   const struct layout *layout;
   int32_t open, close, end; /* −1: the format has none */
   char *system;
-  /* Spellings that the tokenizer would read as tokens even in plain text. */
-  const char *readable[MOST_TOKENS];
+  struct marker readable[MOST_TOKENS];
   size_t n_readable;
 };
 
@@ -67,26 +72,23 @@ xf_status xf_chat_format_from_name(const char *name, xf_chat_format *out, xf_err
       *out = (xf_chat_format)i;
       return XF_OK;
     }
-  return xf_fail(error, XF_E_ARGUMENT, "no chat format '%.100s'; there are zephyr, chatml, llama-3",
+  return xf_fail(error, XF_E_ARGUMENT, "no chat format '%.100s'; there are " FORMAT_NAMES,
                  name ? name : "");
 }
 
-static xf_status recognise(xf_chat *chat, const char *path, xf_error *error)
+static xf_status recognise(xf_chat *chat, const char *path, xf_chat_format *format, xf_error *error)
 {
   char *text;
   xf_status status = xf_chat_template_read(path, &text, error);
   if (status) return status;
-  chat->format = text ? xf_chat_template_format(text) : 0;
+  *format = text ? xf_chat_template_format(text) : 0;
   if (!text)
     status = xf_fail(error, XF_E_UNSUPPORTED,
-                     "%s: has no chat template: a model for chat? Then choose with --template "
-                     "zephyr|chatml|llama-3",
-                     path);
-  else if (!chat->format)
-    status = xf_fail(error, XF_E_UNSUPPORTED,
-                     "%s: its chat template is none of those that are supported; choose with "
-                     "--template zephyr|chatml|llama-3",
-                     path);
+                     "%s: has no chat template: a model for chat? Then choose " FORMAT_NAMES, path);
+  else if (!*format)
+    status = xf_fail(
+        error, XF_E_UNSUPPORTED,
+        "%s: its chat template is none of those that are supported; choose " FORMAT_NAMES, path);
   else if (!(chat->system = xf_chat_template_system(text)))
     status = xf_file_no_memory(error, path);
   xf_free(text);
@@ -102,11 +104,11 @@ static xf_status find_token(xf_chat *chat, const char *spelling, int32_t *out, x
   size_t bytes = strlen(spelling);
   if (xf_vocabulary_match(chat->tokenizer, spelling, bytes, XF_SPECIAL, &id) != bytes)
     return xf_fail(error, XF_E_UNSUPPORTED,
-                   "chat format %s: the tokenizer has no special token %s: choose another one with "
-                   "--template zephyr|chatml|llama-3",
+                   "chat format %s: the tokenizer has no special token %s; choose another one "
+                   "of " FORMAT_NAMES,
                    chat->layout->name, spelling);
   if (chat->tokenizer->pieces[id].type == XF_PIECE_USER_DEFINED)
-    chat->readable[chat->n_readable++] = spelling;
+    chat->readable[chat->n_readable++] = (struct marker){spelling, bytes};
   *out = id;
   return XF_OK;
 }
@@ -142,10 +144,9 @@ xf_status xf_chat_create(const xf_tokenizer *tokenizer, const char *path, xf_cha
   xf_chat *chat = xf_alloc_zeroed(1, sizeof *chat);
   if (!chat) return xf_fail(error, XF_E_MEMORY, "out of memory for a chat");
   chat->tokenizer = tokenizer;
-  chat->format = format;
-  xf_status status = format ? XF_OK : recognise(chat, path, error);
+  xf_status status = format ? XF_OK : recognise(chat, path, &format, error);
   if (!status) {
-    chat->layout = &layouts[chat->format];
+    chat->layout = &layouts[format];
     status = find_tokens(chat, error);
   }
   if (status)
@@ -164,7 +165,7 @@ void xf_chat_destroy(xf_chat *chat)
 
 xf_chat_format xf_chat_get_format(const xf_chat *chat)
 {
-  return chat->format;
+  return (xf_chat_format)(chat->layout - layouts);
 }
 
 const char *xf_chat_default_system(const xf_chat *chat)
@@ -181,35 +182,27 @@ int32_t xf_chat_end_token(const xf_chat *chat)
  * as one text, as if the template's whole text had been tokenized. */
 struct writer {
   const xf_chat *chat;
-  int32_t *ids; /* [capacity] */
-  size_t capacity, n;
-  char *text; /* [room] */
-  size_t bytes, room;
+  struct xf_ids ids;
+  enum xf_text_place place; /* of the text that gathers */
+  char *text;
+  size_t bytes;
   xf_error *error;
   xf_status status;
 };
 
-static void put_id(struct writer *w, int32_t id)
-{
-  if (w->n < w->capacity) w->ids[w->n] = id;
-  w->n++;
-}
-
 static void encode_part(struct writer *w, const char *text, size_t bytes)
 {
   if (w->status || bytes == 0) return;
-  size_t room = w->n < w->capacity ? w->capacity - w->n : 0, n;
-  w->status = xf_tokenizer_encode(w->chat->tokenizer, text, bytes, 0, room ? w->ids + w->n : NULL,
-                                  room, &n, w->error);
-  w->n += n;
+  w->status = xf_encode(w->chat->tokenizer, text, bytes, 0, w->place, &w->ids, w->error);
+  w->place = XF_INSIDE_TEXT;
 }
 
 /* Whether a token that is read in plain text begins here. */
 static bool is_readable(const xf_chat *chat, const char *text, size_t bytes)
 {
   for (size_t i = 0; i < chat->n_readable; i++) {
-    size_t n = strlen(chat->readable[i]);
-    if (bytes >= n && memcmp(text, chat->readable[i], n) == 0) return true;
+    const struct marker *marker = &chat->readable[i];
+    if (bytes >= marker->bytes && memcmp(text, marker->text, marker->bytes) == 0) return true;
   }
   return false;
 }
@@ -231,7 +224,8 @@ static void put_control(struct writer *w, int32_t id)
 {
   if (id < 0) return;
   put_text(w);
-  put_id(w, id);
+  xf_ids_push(&w->ids, id);
+  w->place = XF_BEHIND_TOKEN;
 }
 
 static void gather(struct writer *w, const char *text, size_t bytes)
@@ -278,15 +272,15 @@ static void put_message(struct writer *w, const xf_chat_message *message)
 static xf_status make_room(struct writer *w, const xf_chat_message *messages, size_t n)
 {
   enum { FRAME = 64 }; /* of role and layout */
-  w->room = 2 * FRAME;
+  size_t room = (size_t)2 * FRAME;
   for (size_t i = 0; i < n; i++) {
     if ((unsigned)messages[i].role > XF_CHAT_ASSISTANT || (messages[i].bytes && !messages[i].utf8))
       return xf_fail(w->error, XF_E_ARGUMENT, "xf_chat_encode: message %zu has no role or text", i);
-    if (messages[i].bytes >= XF_TEXT_LIMIT || w->room >= XF_TEXT_LIMIT)
+    if (messages[i].bytes >= XF_TEXT_LIMIT || room >= XF_TEXT_LIMIT)
       return xf_fail(w->error, XF_E_ARGUMENT, "xf_chat_encode: 1 GiB of text or more");
-    w->room += messages[i].bytes + FRAME;
+    room += messages[i].bytes + FRAME;
   }
-  w->text = xf_alloc(w->room, 1);
+  w->text = xf_alloc(room, 1);
   return w->text ? XF_OK : xf_fail(w->error, XF_E_MEMORY, "out of memory for %zu messages", n);
 }
 
@@ -300,21 +294,24 @@ xf_status xf_chat_encode(const xf_chat *chat, const xf_chat_message *messages, s
                    "xf_chat_encode: chat, messages, ids and n_ids must not be NULL");
   if (flags & ~(uint32_t)(XF_CHAT_FIRST | XF_CHAT_CUT | XF_CHAT_REPLY))
     return xf_fail(error, XF_E_ARGUMENT, "xf_chat_encode: unknown flags 0x%X", flags);
-  struct writer w = {.chat = chat, .ids = ids, .capacity = capacity, .error = error};
+  struct writer w = {.chat = chat,
+                     .ids = {.ids = ids, .capacity = capacity, .lacking = -1},
+                     .place = flags & XF_CHAT_FIRST ? XF_TEXT_START : XF_BEHIND_TOKEN,
+                     .error = error};
   xf_status status = make_room(&w, messages, n);
   if (status) return status;
   const xf_tokenizer *tokenizer = chat->tokenizer;
   bool bos = chat->layout->always_bos || xf_tokenizer_adds_bos(tokenizer);
   if (flags & XF_CHAT_FIRST) {
-    if (bos) put_id(&w, xf_tokenizer_bos(tokenizer));
+    if (bos) xf_ids_push(&w.ids, xf_tokenizer_bos(tokenizer));
   } else {
-    if (flags & XF_CHAT_CUT) put_id(&w, chat->end);
+    if (flags & XF_CHAT_CUT) xf_ids_push(&w.ids, chat->end);
     gather_word(&w, chat->layout->behind);
   }
   for (size_t i = 0; i < n; i++) put_message(&w, &messages[i]);
   if (flags & XF_CHAT_REPLY) put_head(&w, XF_CHAT_ASSISTANT);
   put_text(&w);
   xf_free(w.text);
-  if (!w.status) *n_ids = w.n;
+  if (!w.status) *n_ids = w.ids.n;
   return w.status;
 }

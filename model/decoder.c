@@ -75,7 +75,7 @@ xf_status xf_decoder_push(xf_decoder *decoder, int32_t id, const char **utf8, si
 {
   if (utf8) *utf8 = "";
   if (bytes) *bytes = 0;
-  if (!decoder || !utf8 || !bytes || id < 0 || (size_t)id >= decoder->tokenizer->n)
+  if (!decoder || !utf8 || !bytes || !xf_in_vocabulary(decoder->tokenizer, id))
     return XF_E_ARGUMENT;
   const char *text;
   size_t length;

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "exactflash/status.h"
 #include "model/split.h"
@@ -13,6 +14,11 @@
 /* U+2581, which stands for a space in the spelling of a piece. */
 #define XF_SPACE_MARK "\xE2\x96\x81"
 enum { XF_SPACE_MARK_BYTES = sizeof XF_SPACE_MARK - 1 };
+
+static inline bool xf_begins_with_space_mark(const char *text, size_t bytes)
+{
+  return bytes >= XF_SPACE_MARK_BYTES && memcmp(text, XF_SPACE_MARK, XF_SPACE_MARK_BYTES) == 0;
+}
 
 /* The limit of a text and of all spellings together, so that offsets into them (a space becomes
  * three bytes) fit in 32 bits. */

@@ -77,8 +77,7 @@ static uint32_t write_text(const struct xf_piece *piece, bool byte_level, char *
   case XF_PIECE_NORMAL:
   case XF_PIECE_USER_DEFINED:
     for (uint32_t i = 0; i < piece->bytes; n++) {
-      bool space = !byte_level && piece->bytes - i >= XF_SPACE_MARK_BYTES &&
-                   memcmp(piece->spelling + i, XF_SPACE_MARK, XF_SPACE_MARK_BYTES) == 0;
+      bool space = !byte_level && xf_begins_with_space_mark(piece->spelling + i, piece->bytes - i);
       out[n] = space ? ' ' : piece->spelling[i];
       i += space ? XF_SPACE_MARK_BYTES : 1;
     }
@@ -94,9 +93,7 @@ static uint32_t write_text(const struct xf_piece *piece, bool byte_level, char *
 static bool has_inner_space(const struct xf_piece *piece)
 {
   uint32_t i = 0;
-  while (piece->bytes - i >= XF_SPACE_MARK_BYTES &&
-         memcmp(piece->spelling + i, XF_SPACE_MARK, XF_SPACE_MARK_BYTES) == 0)
-    i += XF_SPACE_MARK_BYTES;
+  while (xf_begins_with_space_mark(piece->spelling + i, piece->bytes - i)) i += XF_SPACE_MARK_BYTES;
   return memmem(piece->spelling + i, piece->bytes - i, XF_SPACE_MARK, XF_SPACE_MARK_BYTES) != NULL;
 }
 

@@ -51,6 +51,11 @@ struct xf_tokenizer {
   uint32_t trie_roots[256]; /* by first byte */
 };
 
+static inline bool xf_in_vocabulary(const struct xf_tokenizer *tokenizer, int32_t id)
+{
+  return id >= 0 && (size_t)id < tokenizer->n;
+}
+
 /* Fills *tokenizer (zeroed by the caller) from a list, of which it keeps nothing; path is for
  * messages. On failure xf_vocabulary_free is still to be called. */
 xf_status xf_vocabulary_build(const char *path, const struct xf_token_list *list,

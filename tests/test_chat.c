@@ -1,6 +1,7 @@
 /* Chat templates: recognition, messages to tokens, and texts that pretend to be control tokens. */
 #include "exactflash/chat.h"
 
+#include <cjson/cJSON.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,6 +83,7 @@ static void test_default_system(void **state)
 
 /* ---- tokenizers ---- */
 
+static const char *const im[] = {"<|im_start|>", "<|im_end|>", NULL};
 static char *folder;
 
 static const char *in_folder(const char *name)
@@ -118,6 +120,34 @@ static xf_tokenizer *byte_level(const char *const *special, bool marked)
   return open_tokenizer(in_folder("tokenizer.json"));
 }
 
+/* The demo model's with ChatML's tokens; the scheme says where a text gets a space in front. */
+static xf_tokenizer *metaspace(const char *scheme)
+{
+  size_t bytes;
+  char *text = (char *)read_file(source_path("demo-model/tokenizer.json"), &bytes), part[200];
+  cJSON *json = cJSON_Parse(text), *added = cJSON_GetObjectItem(json, "added_tokens");
+  cJSON *vocabulary = cJSON_GetObjectItem(cJSON_GetObjectItem(json, "model"), "vocab");
+  for (int i = 0; i < 2; i++) {
+    snprintf(part, sizeof part, "{\"id\": %d, \"content\": \"%s\", \"special\": true}",
+             cJSON_GetArraySize(vocabulary) + i, im[i]);
+    cJSON_AddItemToArray(added, cJSON_Parse(part));
+  }
+  snprintf(part, sizeof part,
+           "{\"type\": \"Metaspace\", \"replacement\": \"▁\", \"prepend_scheme\": \"%s\", "
+           "\"split\": false}",
+           scheme);
+  cJSON_DeleteItemFromObject(json, "normalizer");
+  cJSON_DeleteItemFromObject(json, "pre_tokenizer");
+  cJSON_AddItemToObject(json, "pre_tokenizer", cJSON_Parse(part));
+  char *changed = cJSON_PrintUnformatted(json);
+  write_file(in_folder("tokenizer.json"), changed, strlen(changed));
+  remove(in_folder("tokenizer_config.json"));
+  free(changed);
+  cJSON_Delete(json);
+  free(text);
+  return open_tokenizer(in_folder("tokenizer.json"));
+}
+
 static xf_chat *open_chat(const xf_tokenizer *tokenizer, xf_chat_format format)
 {
   xf_chat *chat = NULL;
@@ -150,9 +180,10 @@ static xf_chat_message message(xf_chat_role role, const char *text)
   return (xf_chat_message){role, text, strlen(text)};
 }
 
-/* A conversation must have the tokens of its rendered text. */
+/* A conversation must have the tokens of its rendered text; next: what follows an answer, with the
+ * answer's end token in front. */
 static void check(const xf_tokenizer *tokenizer, xf_chat_format format, const char *rendered,
-                  const char *behind_an_answer, const char *behind_a_cut)
+                  const char *next)
 {
   xf_chat *chat = open_chat(tokenizer, format);
   const xf_chat_message all[] = {message(XF_CHAT_SYSTEM, "abc"), message(XF_CHAT_USER, " a b"),
@@ -161,16 +192,17 @@ static void check(const xf_tokenizer *tokenizer, xf_chat_format format, const ch
     const char *text;
     uint32_t flags;
     const xf_chat_message *messages;
-    size_t n;
-  } cases[] = {{rendered, XF_CHAT_FIRST | XF_CHAT_REPLY, all, 4},
-               {behind_an_answer, XF_CHAT_REPLY, all + 3, 1},
-               {behind_a_cut, XF_CHAT_REPLY | XF_CHAT_CUT, all + 3, 1}};
+    size_t n, there; /* tokens that are there already */
+  } cases[] = {{rendered, XF_CHAT_FIRST | XF_CHAT_REPLY, all, 4, 0},
+               {next, XF_CHAT_REPLY, all + 3, 1, 1},
+               {next, XF_CHAT_REPLY | XF_CHAT_CUT, all + 3, 1, 0}};
   for (size_t i = 0; i < 3; i++) {
     bool bos = i == 0 && (format == XF_CHAT_LLAMA3 || xf_tokenizer_adds_bos(tokenizer));
     struct ids wanted = encode(tokenizer, cases[i].text, strlen(cases[i].text),
                                XF_ENCODE_PARSE_SPECIAL | (bos ? XF_ENCODE_BOS : 0));
     struct ids got = encode_chat(chat, cases[i].messages, cases[i].n, cases[i].flags);
-    assert_ids(cases[i].text, got, wanted);
+    size_t there = cases[i].there;
+    assert_ids(cases[i].text, got, (struct ids){wanted.data + there, wanted.n - there});
     free(got.data);
     free(wanted.data);
   }
@@ -179,7 +211,6 @@ static void check(const xf_tokenizer *tokenizer, xf_chat_format format, const ch
   xf_chat_destroy(chat);
 }
 
-static const char *const im[] = {"<|im_start|>", "<|im_end|>", NULL};
 static const char *const headers[] = {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
                                       NULL};
 
@@ -190,26 +221,24 @@ static void test_formats(void **state)
   check(tokenizer, XF_CHAT_ZEPHYR,
         "<|system|>\nabc</s>\n<|user|>\n a b</s>\n<|assistant|>\nde</s>\n<|user|>\n日 "
         "\n</s>\n<|assistant|>\n",
-        "\n<|user|>\n日 \n</s>\n<|assistant|>\n", "</s>\n<|user|>\n日 \n</s>\n<|assistant|>\n");
+        "</s>\n<|user|>\n日 \n</s>\n<|assistant|>\n");
   static const char chatml[] =
       "<|im_start|>system\nabc<|im_end|>\n<|im_start|>user\n a b<|im_end|>\n"
       "<|im_start|>assistant\nde<|im_end|>\n<|im_start|>user\n日 \n<|im_end|>\n"
-      "<|im_start|>assistant\n",
-                    next[] = "\n<|im_start|>user\n日 \n<|im_end|>\n<|im_start|>assistant\n",
-                    cut[] =
-                        "<|im_end|>\n<|im_start|>user\n日 \n<|im_end|>\n<|im_start|>assistant\n";
-  check(tokenizer, XF_CHAT_CHATML, chatml, next, cut);
-  xf_tokenizer_close(tokenizer);
-  tokenizer = byte_level(im, true);
-  check(tokenizer, XF_CHAT_CHATML, chatml, next, cut);
-  xf_tokenizer_close(tokenizer);
+      "<|im_start|>assistant\n";
+  static const char next[] =
+      "<|im_end|>\n<|im_start|>user\n日 \n<|im_end|>\n<|im_start|>assistant\n";
+  xf_tokenizer *tokenizers[] = {tokenizer, byte_level(im, true), metaspace("always"),
+                                metaspace("first"), metaspace("never")};
+  for (size_t i = 0; i < sizeof tokenizers / sizeof *tokenizers; i++) {
+    check(tokenizers[i], XF_CHAT_CHATML, chatml, next);
+    xf_tokenizer_close(tokenizers[i]);
+  }
   tokenizer = byte_level(headers, true);
   check(tokenizer, XF_CHAT_LLAMA3,
         "<|start_header_id|>system<|end_header_id|>\n\nabc<|eot_id|>"
         "<|start_header_id|>user<|end_header_id|>\n\na b<|eot_id|>"
         "<|start_header_id|>assistant<|end_header_id|>\n\nde<|eot_id|>"
-        "<|start_header_id|>user<|end_header_id|>\n\n日<|eot_id|>"
-        "<|start_header_id|>assistant<|end_header_id|>\n\n",
         "<|start_header_id|>user<|end_header_id|>\n\n日<|eot_id|>"
         "<|start_header_id|>assistant<|end_header_id|>\n\n",
         "<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n日<|eot_id|>"
@@ -241,8 +270,7 @@ static void test_injection(void **state)
     }
     assert_true(starts == 2 && ends == 1);
     struct bytes text = decode(tokenizers[t], ids.data, ids.n);
-    assert_non_null(memmem(text.data, text.n, "_en", 3));
-    if (t < 2) assert_non_null(memmem(text.data, text.n, evil, strlen(evil)));
+    assert_non_null(memmem(text.data, text.n, evil, strlen(evil)));
     free(text.data);
     free(start.data);
     free(end.data);
@@ -290,7 +318,7 @@ static void expect_format(const xf_tokenizer *tokenizer, const char *path, xf_ch
     assert_null(chat);
     assert_int_equal(status, XF_E_UNSUPPORTED);
     assert_non_null(strstr(error.message, word));
-    assert_non_null(strstr(error.message, "--template zephyr|chatml|llama-3"));
+    assert_non_null(strstr(error.message, "zephyr, chatml, llama-3"));
   }
   xf_chat_destroy(chat);
 }

@@ -91,7 +91,7 @@ class ChatCase(Case):
 
 class Template(ChatCase):
     def test_none(self):
-        self.bad(1, ["no chat template", "--template zephyr|chatml|llama-3"], "chat")
+        self.bad(1, ["no chat template", "zephyr, chatml, llama-3 (--template NAME)"], "chat")
         self.bad(1, ["<|im_start|>", "--template"], "chat", "--template", "chatml")
         self.bad(1, ["<|start_header_id|>"], "chat", "--template", "llama-3")
         self.bad(2, ["--template takes zephyr, chatml or llama-3", "'alpaca'"], "chat", "--template",
