@@ -110,12 +110,14 @@ static xf_status open_index(struct xf_checkpoint *checkpoint, const char *path, 
   return status;
 }
 
-static xf_status open_folder(struct xf_checkpoint *checkpoint, const char *folder, xf_error *error)
+static xf_status open_folder(struct xf_checkpoint *checkpoint, const char *folder,
+                             struct xf_config *config, xf_error *error)
 {
+  xf_status status = config ? xf_config_read(folder, config, error) : XF_OK;
+  if (status != XF_OK) return status;
   checkpoint->naming = &xf_naming_hugging_face;
   checkpoint->place = xf_path_join(folder, "");
   char *single = xf_path_join(folder, SINGLE), *index = xf_path_join(folder, INDEX);
-  xf_status status;
   if (!checkpoint->place || !single || !index)
     status = xf_file_no_memory(error, folder);
   else if (xf_path_exists(single))
@@ -131,11 +133,13 @@ static xf_status open_folder(struct xf_checkpoint *checkpoint, const char *folde
   return status;
 }
 
-static xf_status open_gguf(struct xf_checkpoint *checkpoint, const char *path, xf_error *error)
+static xf_status open_gguf(struct xf_checkpoint *checkpoint, const char *path,
+                           struct xf_config *config, xf_error *error)
 {
   struct xf_gguf *gguf = &checkpoint->gguf;
   checkpoint->naming = &xf_naming_gguf;
   xf_status status = xf_gguf_open(path, gguf, error);
+  if (status == XF_OK && config) status = xf_config_read_gguf(gguf, config, error);
   if (status != XF_OK) return status;
   checkpoint->place = gguf->path;
   checkpoint->tensors = gguf->tensors;
@@ -145,13 +149,14 @@ static xf_status open_gguf(struct xf_checkpoint *checkpoint, const char *path, x
   return XF_OK;
 }
 
-xf_status xf_checkpoint_open(const char *path, struct xf_checkpoint **out, xf_error *error)
+xf_status xf_checkpoint_open(const char *path, struct xf_config *config, struct xf_checkpoint **out,
+                             xf_error *error)
 {
   *out = NULL;
   struct xf_checkpoint *checkpoint = xf_alloc_zeroed(1, sizeof *checkpoint);
   if (!checkpoint) return xf_file_no_memory(error, path);
-  xf_status status = xf_gguf_is_path(path) ? open_gguf(checkpoint, path, error)
-                                           : open_folder(checkpoint, path, error);
+  xf_status status = xf_gguf_is_path(path) ? open_gguf(checkpoint, path, config, error)
+                                           : open_folder(checkpoint, path, config, error);
   if (status == XF_OK)
     *out = checkpoint;
   else
@@ -168,6 +173,11 @@ void xf_checkpoint_close(struct xf_checkpoint *checkpoint)
   xf_free(checkpoint->tensors);
   xf_free(checkpoint->place);
   xf_free(checkpoint);
+}
+
+const char *xf_checkpoint_place(const struct xf_checkpoint *checkpoint)
+{
+  return checkpoint->place;
 }
 
 const struct xf_naming *xf_checkpoint_naming(const struct xf_checkpoint *checkpoint)

@@ -4,13 +4,19 @@
 #define XF_MODEL_CHECKPOINT_H
 
 #include "exactflash/status.h"
+#include "model/config.h"
 #include "model/naming.h"
 #include "model/tensor.h"
 
 struct xf_checkpoint;
 
-xf_status xf_checkpoint_open(const char *path, struct xf_checkpoint **out, xf_error *error);
+/* config, from config.json or the GGUF file's metadata, is read first; NULL: not at all. */
+xf_status xf_checkpoint_open(const char *path, struct xf_config *config, struct xf_checkpoint **out,
+                             xf_error *error);
 void xf_checkpoint_close(struct xf_checkpoint *checkpoint); /* NULL is allowed */
+
+/* The folder or GGUF file, for messages. */
+const char *xf_checkpoint_place(const struct xf_checkpoint *checkpoint);
 
 /* How the tensors of a Llama are named here. */
 const struct xf_naming *xf_checkpoint_naming(const struct xf_checkpoint *checkpoint);

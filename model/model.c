@@ -6,7 +6,6 @@
 #include "dispatch/memory.h"
 #include "dispatch/options.h"
 #include "model/file.h"
-#include "model/gguf.h"
 #include "model/workspace.h"
 
 enum { DEFAULT_CHUNK = 512, CHUNK_MAX = 1 << 16, Q_BLOCK_MAX = 1 << 16 };
@@ -32,24 +31,15 @@ static xf_status read_options(const xf_model_options *given, xf_model_options *o
   return XF_OK;
 }
 
-static xf_status read_config(const char *path, struct xf_config *config, xf_error *error)
-{
-  if (!xf_gguf_is_path(path)) return xf_config_read(path, config, error);
-  struct xf_gguf gguf;
-  xf_status status = xf_gguf_open(path, &gguf, error);
-  if (status == XF_OK) status = xf_config_read_gguf(&gguf, config, error);
-  xf_gguf_close(&gguf);
-  return status;
-}
-
 static xf_status model_load(xf_model *model, const char *path, xf_error *error)
 {
   model->idle = xf_alloc_zeroed(1, sizeof *model->idle);
   if (!model->idle) return xf_file_no_memory(error, path);
   pthread_mutex_init(&model->idle->lock, NULL);
-  xf_status status = read_config(path, &model->config, error);
+  struct xf_checkpoint *checkpoint;
+  xf_status status = xf_checkpoint_open(path, &model->config, &checkpoint, error);
   if (status) return status;
-  return xf_weights_load(model->context, &model->config, path, model->options.progress,
+  return xf_weights_load(model->context, &model->config, checkpoint, model->options.progress,
                          model->options.progress_arg, &model->weights, error);
 }
 

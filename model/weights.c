@@ -12,8 +12,7 @@
 struct loader {
   const xf_context *context;
   const struct xf_config *config;
-  const char *path;
-  struct xf_weights *out;
+  struct xf_weights *out; /* with the open checkpoint */
   xf_error *error;
 };
 
@@ -24,6 +23,11 @@ struct part {
 };
 
 enum { MAX_PARTS = 3 };
+
+static const char *place_of(const struct loader *loader)
+{
+  return xf_checkpoint_place(loader->out->checkpoint);
+}
 
 static void name_of(const struct loader *loader, enum xf_role role, size_t layer,
                     const char *suffix, char name[static XF_MAX_NAME])
@@ -155,7 +159,7 @@ static xf_status load_rope(const struct loader *loader)
     inv_freq[i] /= factors[i];
     if (!(factors[i] > 0 && inv_freq[i] <= FLT_MAX))
       status = xf_fail(loader->error, XF_E_FORMAT, "%s: %s: element %zu (%g) divides no frequency",
-                       loader->path, name, i, (double)factors[i]);
+                       place_of(loader), name, i, (double)factors[i]);
   }
   xf_free(factors);
   return status;
@@ -166,13 +170,11 @@ static xf_status start(const struct loader *loader)
 {
   const struct xf_config *config = loader->config;
   struct xf_weights *out = loader->out;
-  xf_status status = xf_checkpoint_open(loader->path, &out->checkpoint, loader->error);
-  if (status != XF_OK) return status;
   out->layers = xf_alloc_zeroed(config->layers, sizeof *out->layers);
   out->inv_freq = xf_alloc(config->head_dim / 2, sizeof *out->inv_freq);
-  if (!out->layers || !out->inv_freq) return xf_file_no_memory(loader->error, loader->path);
+  if (!out->layers || !out->inv_freq) return xf_file_no_memory(loader->error, place_of(loader));
   out->n_layers = config->layers;
-  status = load_rope(loader);
+  xf_status status = load_rope(loader);
   if (status != XF_OK) return status;
   char surplus[XF_MAX_NAME], reason[XF_MAX_NAME];
   name_of(loader, XF_ATTENTION_NORM, config->layers, ".weight", surplus);
@@ -186,7 +188,7 @@ static xf_status start(const struct loader *loader)
 static xf_status report(const struct loader *loader, xf_progress progress, void *arg, size_t done)
 {
   if (!progress || progress(arg, "load", done, loader->config->layers + 1) == 0) return XF_OK;
-  return xf_fail(loader->error, XF_E_CANCELLED, "%s: loading was cancelled", loader->path);
+  return xf_fail(loader->error, XF_E_CANCELLED, "%s: loading was cancelled", place_of(loader));
 }
 
 static xf_status load(const struct loader *loader, xf_progress progress, void *arg)
@@ -203,11 +205,11 @@ static xf_status load(const struct loader *loader, xf_progress progress, void *a
 }
 
 xf_status xf_weights_load(const xf_context *context, const struct xf_config *config,
-                          const char *path, xf_progress progress, void *progress_arg,
-                          struct xf_weights *out, xf_error *error)
+                          struct xf_checkpoint *checkpoint, xf_progress progress,
+                          void *progress_arg, struct xf_weights *out, xf_error *error)
 {
-  *out = (struct xf_weights){0};
-  struct loader loader = {context, config, path, out, error};
+  *out = (struct xf_weights){.checkpoint = checkpoint};
+  struct loader loader = {context, config, out, error};
   xf_status status = load(&loader, progress, progress_arg);
   if (status == XF_OK)
     xf_checkpoint_keep_only(out->checkpoint, out->embedding);

@@ -27,11 +27,11 @@ struct xf_weights {
   uint64_t parameters;
 };
 
-/* Opens the checkpoint (a folder or a GGUF file) and packs it. Shapes must agree with the config.
- * progress (may be NULL) is called as ("load", done, layers + 1). */
+/* Packs a checkpoint, which then belongs to *out; on failure it is closed. Shapes must agree with
+ * the config. progress (may be NULL) is called as ("load", done, layers + 1). */
 xf_status xf_weights_load(const xf_context *context, const struct xf_config *config,
-                          const char *path, xf_progress progress, void *progress_arg,
-                          struct xf_weights *out, xf_error *error);
+                          struct xf_checkpoint *checkpoint, xf_progress progress,
+                          void *progress_arg, struct xf_weights *out, xf_error *error);
 void xf_weights_free(struct xf_weights *weights); /* leaves it empty; an empty one is allowed */
 uint64_t xf_weights_bytes(const struct xf_weights *weights);
 

@@ -87,8 +87,7 @@ void gguf_model_write(const char *folder, const char *path)
 {
   struct source s;
   xf_error error = {0};
-  expect_ok(xf_config_read(folder, &s.config, &error), &error);
-  expect_ok(xf_checkpoint_open(folder, &s.checkpoint, &error), &error);
+  expect_ok(xf_checkpoint_open(folder, &s.config, &s.checkpoint, &error), &error);
   expect_ok(xf_gguf_writer_create(&s.writer, &error), &error);
   add_metadata(&s);
   for_each_tensor(&s, add_tensor);

@@ -28,7 +28,7 @@ static struct xf_checkpoint *open_good(void)
 {
   struct xf_checkpoint *checkpoint = NULL;
   xf_error error = {0};
-  if (xf_checkpoint_open(folder, &checkpoint, &error) != XF_OK) fail_msg("%s", error.message);
+  if (xf_checkpoint_open(folder, NULL, &checkpoint, &error) != XF_OK) fail_msg("%s", error.message);
   return checkpoint;
 }
 
@@ -37,12 +37,12 @@ static void bad_open(xf_status expected, const char *one, const char *other)
 {
   struct xf_checkpoint *checkpoint;
   xf_error error = {0};
-  xf_status status = xf_checkpoint_open(folder, &checkpoint, &error);
+  xf_status status = xf_checkpoint_open(folder, NULL, &checkpoint, &error);
   if (status != expected || !strstr(error.message, one) || !strstr(error.message, other))
     fail_msg("status %d, not %d, with \"%s\" and \"%s\": %s", status, expected, one, other,
              error.message);
   assert_null(checkpoint);
-  assert_int_equal(xf_checkpoint_open(folder, &checkpoint, NULL), expected);
+  assert_int_equal(xf_checkpoint_open(folder, NULL, &checkpoint, NULL), expected);
 }
 
 static void bad_header(const char *header, size_t data_bytes, const char *word)
@@ -229,7 +229,7 @@ static bool attempt(void *expected)
 {
   struct xf_checkpoint *checkpoint;
   xf_error error = {0};
-  xf_status status = xf_checkpoint_open(folder, &checkpoint, &error);
+  xf_status status = xf_checkpoint_open(folder, NULL, &checkpoint, &error);
   if (status != XF_OK && (error.status != status || !error.message[0])) fail_msg("no message");
   if (expected && status != *(xf_status *)expected) fail_msg("status %d", status);
   if (status == XF_OK) touch(checkpoint);
@@ -251,7 +251,7 @@ static void fail_allocations(void)
   for (size_t n = 0;; n++) {
     struct xf_checkpoint *checkpoint;
     failing_alloc_after(n);
-    xf_status status = xf_checkpoint_open(folder, &checkpoint, NULL);
+    xf_status status = xf_checkpoint_open(folder, NULL, &checkpoint, NULL);
     if (failing_alloc_off() == 0) {
       assert_int_equal(status, XF_OK);
       xf_checkpoint_close(checkpoint);

@@ -27,11 +27,19 @@ static int finish(void **state)
   return 0;
 }
 
+static struct xf_checkpoint *open_checkpoint(const char *from, struct xf_config *config)
+{
+  xf_error error = {0};
+  struct xf_checkpoint *checkpoint = NULL;
+  if (xf_checkpoint_open(from, config, &checkpoint, &error) != XF_OK) fail_msg("%s", error.message);
+  return checkpoint;
+}
+
 static void load(const char *from, struct xf_config *config, struct xf_weights *weights)
 {
   xf_error error = {0};
-  if (xf_config_read(from, config, &error) != XF_OK ||
-      xf_weights_load(context, config, from, NULL, NULL, weights, &error) != XF_OK)
+  struct xf_checkpoint *checkpoint = open_checkpoint(from, config);
+  if (xf_weights_load(context, config, checkpoint, NULL, NULL, weights, &error) != XF_OK)
     fail_msg("%s", error.message);
 }
 
@@ -135,9 +143,8 @@ static void check_folder(const char *from)
 {
   struct xf_config config;
   struct xf_weights weights;
-  struct xf_checkpoint *checkpoint = NULL;
   load(from, &config, &weights);
-  assert_int_equal(xf_checkpoint_open(from, &checkpoint, NULL), XF_OK);
+  struct xf_checkpoint *checkpoint = open_checkpoint(from, &config);
   assert_int_equal(weights.n_layers, config.layers);
   for (size_t i = 0; i < config.layers; i++)
     check_layer(checkpoint, &config, &weights.layers[i], i);
@@ -220,12 +227,12 @@ static void test_progress(void **state)
   struct xf_weights weights;
   model.layers = 2;
   tiny_model_write(&model, folder);
-  assert_int_equal(xf_config_read(folder, &config, NULL), XF_OK);
   for (size_t i = 0; i <= 4; i++) {
     xf_error error = {0};
     struct steps steps = {0, i};
+    struct xf_checkpoint *checkpoint = open_checkpoint(folder, &config);
     xf_status status =
-        xf_weights_load(context, &config, folder, count_steps, &steps, &weights, &error);
+        xf_weights_load(context, &config, checkpoint, count_steps, &steps, &weights, &error);
     assert_int_equal(steps.calls, i < 4 ? i + 1 : 4);
     assert_int_equal(status, i < 4 ? XF_E_CANCELLED : XF_OK);
     assert_int_equal(error.status, i < 4 ? XF_E_CANCELLED : XF_OK);
