@@ -225,9 +225,8 @@ xf_status xf_checkpoint_get(const struct xf_checkpoint *checkpoint, const char *
 }
 
 /* The whole pages that hold part of the tensor. Neighbours lose theirs too, and read them again. */
-void xf_checkpoint_release(const struct xf_checkpoint *checkpoint, const struct xf_tensor *tensor)
+void xf_checkpoint_release(const struct xf_tensor *tensor)
 {
-  (void)checkpoint;
   if (tensor->bytes == 0) return;
   uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
   uintptr_t begin = (uintptr_t)tensor->data / page * page;

@@ -27,7 +27,7 @@ const struct xf_tensor *xf_checkpoint_find(const struct xf_checkpoint *checkpoin
 xf_status xf_checkpoint_get(const struct xf_checkpoint *checkpoint, const char *name, size_t n,
                             size_t k, const struct xf_tensor **out, xf_error *error);
 /* Lets the kernel drop the tensor's pages from this process: it will not be read again soon. */
-void xf_checkpoint_release(const struct xf_checkpoint *checkpoint, const struct xf_tensor *tensor);
+void xf_checkpoint_release(const struct xf_tensor *tensor);
 /* Closes every file but the tensor's. No other tensor may be used from now on, nor be found. */
 void xf_checkpoint_keep_only(struct xf_checkpoint *checkpoint, const struct xf_tensor *tensor);
 

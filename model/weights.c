@@ -64,7 +64,7 @@ static xf_status pack(const struct loader *loader, const struct xf_matrix *matri
                       const struct xf_tensor *const *tensors, size_t n, struct xf_linear *out)
 {
   xf_status status = xf_linear_pack(loader->context, matrices, n, out, loader->error);
-  for (size_t i = 0; i < n; i++) xf_checkpoint_release(loader->out->checkpoint, tensors[i]);
+  for (size_t i = 0; i < n; i++) xf_checkpoint_release(tensors[i]);
   return status;
 }
 
