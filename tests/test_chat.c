@@ -1,105 +1,27 @@
-/* Chat templates: recognition, messages to tokens, and texts that pretend to be control tokens. */
+/* Conversations: messages to tokens, and texts that pretend to be control tokens. */
 #include "exactflash/chat.h"
 
 #include <cjson/cJSON.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "dispatch/memory.h"
-#include "model/chat_template.h"
-#include "model/gguf_write.h"
 #include "tests/failing_alloc.h"
+#include "tests/folder.h"
 #include "tests/spm_writer.h"
-#include "tests/support.h"
 #include "tests/tokenizer_support.h"
 #include "tests/tokenizer_writer.h"
 
-/* As the models' files have them. */
-#define ZEPHYR                                                                                     \
-  "{% for message in messages %}\n{% if message['role'] == 'user' %}\n{{ '<|user|>\n' + "          \
-  "message['content'] + eos_token }}\n{% elif message['role'] == 'system' %}\n{{ '<|system|>\n' "  \
-  "+ message['content'] + eos_token }}\n{% elif message['role'] == 'assistant' %}\n{{ "            \
-  "'<|assistant|>\n'  + message['content'] + eos_token }}\n{% endif %}\n{% if loop.last and "      \
-  "add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n{% endfor %}"
-#define CHATML                                                                                     \
-  "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + " \
-  "'<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' "   \
-  "}}{% endif %}"
-#define SMOLLM2                                                                                    \
-  "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ "        \
-  "'<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging "          \
-  "Face<|im_end|>\n' }}{% endif %}" CHATML
-#define LLAMA3                                                                                     \
-  "{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = "          \
-  "'<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim "  \
-  "+ "                                                                                             \
-  "'<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ "  \
-  "content }}{% endfor %}{% if add_generation_prompt %}{{ "                                        \
-  "'<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
-
-static void test_recognition(void **state)
-{
-  (void)state;
-  static const struct {
-    const char *text;
-    xf_chat_format format;
-  } templates[] = {
-      {ZEPHYR, XF_CHAT_ZEPHYR},
-      {CHATML, XF_CHAT_CHATML},
-      {SMOLLM2, XF_CHAT_CHATML},
-      {LLAMA3, XF_CHAT_LLAMA3},
-      {"", 0},
-      {"{{ bos_token + '[INST] ' + message['content'] + ' [/INST]' }}", 0},
-      {"{{'<|user|>' + '\n' + message['content'] + '<|end|>' + '\n' + '<|assistant|>'}}", 0},
-      {"{{'<|user|>\n' + message['content'] + '\n<|assistant|>'}}", 0}, /* no EOS */
-      {"{{'<|im_start|>user<|im_sep|>' + message['content'] + '<|im_end|>'}}", 0},
-      {CHATML "{% if '</think>' in content %}{{ '<think>\n' }}{% endif %}", 0},
-      {LLAMA3 "{{- \"Cutting Knowledge Date: December 2023\\n\" }}", 0},
-      {ZEPHYR CHATML, 0},
-      {"<|im_start|>", 0},
-      {"<|im_start|> <|im_end|> <|", XF_CHAT_CHATML},
-  };
-  for (size_t i = 0; i < sizeof templates / sizeof *templates; i++)
-    assert_int_equal(xf_chat_template_format(templates[i].text), templates[i].format);
-}
-
-static void test_default_system(void **state)
-{
-  (void)state;
-  static const char *const texts[][2] = {
-      {CHATML, ""},
-      {SMOLLM2, "You are a helpful AI assistant named SmolLM, trained by Hugging Face"},
-      {"'<|im_start|>system\\n' + x + '<|im_start|>system\\nBe kind.<|im_end|>\\n'", "Be kind."},
-      {"<|im_start|>system", ""},
-      {"<|im_start|>system\nno end", ""},
-  };
-  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-    char *got = xf_chat_template_system(texts[i][0]);
-    assert_string_equal(got, texts[i][1]);
-    xf_free(got);
-  }
-}
-
-/* ---- tokenizers ---- */
-
 static const char *const im[] = {"<|im_start|>", "<|im_end|>", NULL};
-static char *folder;
-
-static const char *in_folder(const char *name)
-{
-  static char path[4096];
-  snprintf(path, sizeof path, "%s/%s", folder, name);
-  return path;
-}
 
 static xf_tokenizer *spm(const char *const *control, const char *const *user_defined)
 {
   struct spm_options options = {.control = control, .user_defined = user_defined};
   struct message file = spm_model(&options);
-  write_file(in_folder("tokenizer.model"), file.data, file.bytes);
+  write_file(path_of("tokenizer.model"), file.data, file.bytes);
   free(file.data);
-  return open_tokenizer(in_folder("tokenizer.model"));
+  return open_tokenizer(path_of("tokenizer.model"));
 }
 
 static xf_tokenizer *byte_level(const char *const *special, bool marked)
@@ -113,11 +35,11 @@ static xf_tokenizer *byte_level(const char *const *special, bool marked)
   }
   struct json_parts parts = {.added = added};
   char *json = write_json(&parts);
-  write_file(in_folder("tokenizer.json"), json, strlen(json));
+  write_file(path_of("tokenizer.json"), json, strlen(json));
   free(json);
   static const char config[] = "{\"bos_token\": \"<|begin|>\", \"eos_token\": \"<|end|>\"}";
-  write_file(in_folder("tokenizer_config.json"), config, strlen(config));
-  return open_tokenizer(in_folder("tokenizer.json"));
+  write_file(path_of("tokenizer_config.json"), config, strlen(config));
+  return open_tokenizer(path_of("tokenizer.json"));
 }
 
 /* The demo model's with ChatML's tokens; the scheme says where a text gets a space in front. */
@@ -140,12 +62,12 @@ static xf_tokenizer *metaspace(const char *scheme)
   cJSON_DeleteItemFromObject(json, "pre_tokenizer");
   cJSON_AddItemToObject(json, "pre_tokenizer", cJSON_Parse(part));
   char *changed = cJSON_PrintUnformatted(json);
-  write_file(in_folder("tokenizer.json"), changed, strlen(changed));
-  remove(in_folder("tokenizer_config.json"));
+  write_file(path_of("tokenizer.json"), changed, strlen(changed));
+  remove(path_of("tokenizer_config.json"));
   free(changed);
   cJSON_Delete(json);
   free(text);
-  return open_tokenizer(in_folder("tokenizer.json"));
+  return open_tokenizer(path_of("tokenizer.json"));
 }
 
 static xf_chat *open_chat(const xf_tokenizer *tokenizer, xf_chat_format format)
@@ -280,80 +202,6 @@ static void test_injection(void **state)
   }
 }
 
-/* ---- where templates are found ---- */
-
-static void write_text(const char *name, const char *text)
-{
-  write_file(in_folder(name), text, strlen(text));
-}
-
-/* tokenizer_config.json with a field that holds a text, or two named ones. */
-static void write_config(const char *text, bool named)
-{
-  char json[8192], quoted[4096], *to = quoted;
-  for (; *text; text++) {
-    if (*text == '"' || *text == '\\' || *text == '\n') *to++ = '\\';
-    *to++ = *text == '\n' ? 'n' : *text;
-  }
-  *to = '\0';
-  snprintf(json, sizeof json,
-           named ? "{\"chat_template\": [{\"name\": \"tool_use\", \"template\": \"x\"}, "
-                   "{\"name\": \"default\", \"template\": \"%s\"}]}"
-                 : "{\"chat_template\": \"%s\"}",
-           quoted);
-  write_text("tokenizer_config.json", json);
-}
-
-static void expect_format(const xf_tokenizer *tokenizer, const char *path, xf_chat_format format,
-                          const char *word)
-{
-  xf_chat *chat = NULL;
-  xf_error error = {0};
-  xf_status status = xf_chat_create(tokenizer, path, 0, &chat, &error);
-  if (format) {
-    assert_int_equal(status, XF_OK);
-    assert_int_equal(xf_chat_get_format(chat), format);
-    assert_string_equal(xf_chat_default_system(chat), word);
-  } else {
-    assert_null(chat);
-    assert_int_equal(status, XF_E_UNSUPPORTED);
-    assert_non_null(strstr(error.message, word));
-    assert_non_null(strstr(error.message, "zephyr, chatml, llama-3"));
-  }
-  xf_chat_destroy(chat);
-}
-
-static void test_places(void **state)
-{
-  (void)state;
-  xf_tokenizer *tokenizer = spm(im, NULL);
-  remove(in_folder("tokenizer_config.json"));
-  expect_format(tokenizer, folder, 0, "no chat template");
-  write_text("tokenizer_config.json", "{\"chat_template\": null}");
-  expect_format(tokenizer, folder, 0, "no chat template");
-  write_config(CHATML, true);
-  expect_format(tokenizer, folder, XF_CHAT_CHATML, "");
-  write_config(ZEPHYR, false);
-  expect_format(tokenizer, folder, XF_CHAT_ZEPHYR, "");
-  write_config("{{ '[INST]' }}", false);
-  expect_format(tokenizer, folder, 0, "none of those that are supported");
-  write_config(LLAMA3, false);
-  expect_format(tokenizer, folder, 0, "no special token <|start_header_id|>");
-  write_text("chat_template.jinja", SMOLLM2);
-  expect_format(tokenizer, folder, XF_CHAT_CHATML,
-                "You are a helpful AI assistant named SmolLM, trained by Hugging Face");
-  remove(in_folder("chat_template.jinja"));
-
-  struct xf_gguf_writer *writer;
-  assert_int_equal(xf_gguf_writer_create(&writer, NULL), XF_OK);
-  xf_gguf_add_string(writer, "tokenizer.chat_template", ZEPHYR);
-  assert_int_equal(xf_gguf_writer_start(writer, in_folder("model.gguf"), NULL), XF_OK);
-  assert_int_equal(xf_gguf_writer_finish(writer, NULL), XF_OK);
-  xf_gguf_writer_destroy(writer);
-  expect_format(tokenizer, in_folder("model.gguf"), XF_CHAT_ZEPHYR, "");
-  xf_tokenizer_close(tokenizer);
-}
-
 static void test_arguments(void **state)
 {
   (void)state;
@@ -374,7 +222,8 @@ static void test_arguments(void **state)
   assert_int_equal(xf_chat_create(tokenizer, NULL, (xf_chat_format)9, &chat, NULL), XF_E_ARGUMENT);
   assert_int_equal(xf_chat_create(NULL, NULL, XF_CHAT_ZEPHYR, &chat, NULL), XF_E_ARGUMENT);
   assert_int_equal(xf_chat_create(tokenizer, NULL, XF_CHAT_LLAMA3, &chat, NULL), XF_E_UNSUPPORTED);
-  write_config(SMOLLM2, false);
+  static const char config[] = "{\"chat_template\": \"<|im_start|><|im_end|>\"}";
+  write_file(path_of("tokenizer_config.json"), config, strlen(config));
   chat = open_chat(tokenizer, XF_CHAT_CHATML);
   const xf_chat_message bad[] = {{(xf_chat_role)3, "a", 1}, {XF_CHAT_USER, NULL, 1}};
   for (size_t i = 0; i < 2; i++)
@@ -394,25 +243,10 @@ static void test_arguments(void **state)
   xf_tokenizer_close(tokenizer);
 }
 
-static int set_up(void **state)
-{
-  (void)state;
-  folder = temporary_folder();
-  return 0;
-}
-
-static int tear_down(void **state)
-{
-  (void)state;
-  free(folder);
-  return 0;
-}
-
 int main(void)
 {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_recognition), cmocka_unit_test(test_default_system),
-      cmocka_unit_test(test_formats),     cmocka_unit_test(test_injection),
-      cmocka_unit_test(test_places),      cmocka_unit_test(test_arguments)};
-  return cmocka_run_group_tests_name("chat", tests, set_up, tear_down);
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_formats),
+                                     cmocka_unit_test(test_injection),
+                                     cmocka_unit_test(test_arguments)};
+  return cmocka_run_group_tests_name("chat", tests, make_folder, free_folder);
 }
