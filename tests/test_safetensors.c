@@ -72,7 +72,7 @@ static void test_good(void **state)
   assert_int_equal(tensor->bytes, 24);
   assert_int_equal(*(const unsigned char *)tensor->data, 2);
   assert_string_equal(tensor->name, "matrix");
-  xf_checkpoint_release(checkpoint, tensor);
+  xf_checkpoint_release(tensor);
   assert_int_equal(((const unsigned char *)tensor->data)[23], 25);
   assert_int_equal(xf_checkpoint_find(checkpoint, "scalar")->rank, 0);
   assert_int_equal(xf_checkpoint_find(checkpoint, "scalar")->type, XF_BF16);
