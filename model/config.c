@@ -35,12 +35,9 @@ static xf_status read_integer(const struct object *object, const char *field, si
 {
   const cJSON *item = find(object, field);
   if (!item) return XF_OK;
-  double value = cJSON_GetNumberValue(item);
-  if (!(value >= (double)low && value <= (double)high) || value != floor(value))
-    return xf_fail(object->error, XF_E_FORMAT, "%s: %s%s must be an integer from %zu to %zu",
-                   object->path, object->in, field, low, high);
-  *out = (size_t)value;
-  return XF_OK;
+  if (xf_json_integer(item, low, high, out)) return XF_OK;
+  return xf_fail(object->error, XF_E_FORMAT, "%s: %s%s must be an integer from %zu to %zu",
+                 object->path, object->in, field, low, high);
 }
 
 static xf_status require_integer(const struct object *object, const char *field, size_t high,
@@ -207,12 +204,12 @@ static xf_status read_sizes(const struct object *top, struct xf_config *config)
 static xf_status read_id(const struct object *top, const char *field, const cJSON *item,
                          size_t vocab, int32_t *out)
 {
-  double value = cJSON_GetNumberValue(item);
-  if (!(value >= 0 && value < (double)vocab) || value != floor(value))
+  size_t id;
+  if (!xf_json_integer(item, 0, vocab - 1, &id))
     return xf_fail(top->error, XF_E_FORMAT,
                    "%s: %s must be a token id below vocab_size (%zu), or null", top->path, field,
                    vocab);
-  *out = (int32_t)value;
+  *out = (int32_t)id;
   return XF_OK;
 }
 

@@ -1,5 +1,6 @@
 #include "model/json.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -146,4 +147,12 @@ xf_status xf_json_read(const char *path, cJSON **out, xf_error *error)
   status = xf_json_parse(path, (const char *)file.data, file.bytes, out, error);
   xf_file_unmap(&file);
   return status;
+}
+
+bool xf_json_integer(const cJSON *item, size_t low, size_t high, size_t *out)
+{
+  double value = cJSON_GetNumberValue(item); /* NaN: no number */
+  if (!(value >= (double)low && value <= (double)high) || value != floor(value)) return false;
+  *out = (size_t)value;
+  return true;
 }

@@ -12,5 +12,8 @@ xf_status xf_json_read(const char *path, cJSON **out, xf_error *error);
 /* The same for bytes of a file in memory; path is for messages. */
 xf_status xf_json_parse(const char *path, const char *text, size_t bytes, cJSON **out,
                         xf_error *error);
+/* Whether the item is a number that is an integer in [low, high]; *out is then that. high ≤ 2^53,
+ * below which a double has every integer. NULL is no number. */
+bool xf_json_integer(const cJSON *item, size_t low, size_t high, size_t *out);
 
 #endif

@@ -1,6 +1,5 @@
 #include "model/safetensors.h"
 
-#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,13 +17,9 @@ static xf_status fail_tensor(const struct xf_tensor *tensor, const char *reason,
                  reason, tensor->name);
 }
 
-/* A JSON number that is an exact size. */
 static bool read_size(const cJSON *item, size_t *out)
 {
-  double value = cJSON_GetNumberValue(item);
-  if (!(value >= 0 && value <= 0x1p53) || value != floor(value)) return false;
-  *out = (size_t)value;
-  return true;
+  return xf_json_integer(item, 0, (size_t)1 << 53, out);
 }
 
 /* Fills shape and rank, and multiplies *elements by all sizes. */

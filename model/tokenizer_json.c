@@ -9,7 +9,7 @@ struct reader {
   const char *path;
   const cJSON *json, *model;
   struct xf_token_list *out;
-  size_t limit; /* of the ids */
+  size_t limit; /* of the ids, ≥ 1 */
   xf_error *error;
 };
 
@@ -29,10 +29,8 @@ static size_t count(const cJSON *list)
 /* The piece of an id that a file gives, or NULL. */
 static struct xf_piece *piece_of(struct reader *r, const cJSON *id)
 {
-  if (!cJSON_IsNumber(id) || !(id->valuedouble >= 0 && id->valuedouble < (double)r->limit))
-    return NULL;
-  size_t i = (size_t)id->valuedouble;
-  if ((double)i != id->valuedouble) return NULL;
+  size_t i;
+  if (!xf_json_integer(id, 0, r->limit - 1, &i)) return NULL;
   if (i >= r->out->n) r->out->n = i + 1;
   return &r->out->pieces[i];
 }

@@ -110,6 +110,35 @@ static void test_good(void **state)
   }
 }
 
+static void test_integers(void **state)
+{
+  (void)state;
+  static const char text[] = "{\"good\":[3, 4.0, 0.5e1, 9007199254740992],"
+                             "\"bad\":[2, 2.999, -3, 4.5, 9007199254740994, 1e300, -1e300, 1e999, "
+                             "\"4\", true, null, [], {}]}";
+  const size_t high = (size_t)1 << 53, want[] = {3, 4, 5, high};
+  cJSON *json;
+  const cJSON *item;
+  size_t i = 0, got;
+  assert_int_equal(parse(text, sizeof text - 1, &json, NULL), XF_OK);
+  cJSON_ArrayForEach(item, cJSON_GetObjectItem(json, "good"))
+  {
+    assert_true(xf_json_integer(item, 3, high, &got));
+    assert_true(got == want[i++]);
+  }
+  assert_int_equal(i, 4);
+  got = 17;
+  cJSON_ArrayForEach(item, cJSON_GetObjectItem(json, "bad"))
+  {
+    assert_false(xf_json_integer(item, 3, high, &got));
+    i++;
+  }
+  assert_int_equal(i, 17);
+  assert_false(xf_json_integer(NULL, 3, high, &got));
+  assert_int_equal(got, 17);
+  cJSON_Delete(json);
+}
+
 static void test_failing_allocations(void **state)
 {
   (void)state;
@@ -131,9 +160,13 @@ static void test_failing_allocations(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_malformed),  cmocka_unit_test(test_characters),
-      cmocka_unit_test(test_duplicates), cmocka_unit_test(test_size),
-      cmocka_unit_test(test_good),       cmocka_unit_test(test_failing_allocations),
+      cmocka_unit_test(test_malformed),
+      cmocka_unit_test(test_characters),
+      cmocka_unit_test(test_duplicates),
+      cmocka_unit_test(test_size),
+      cmocka_unit_test(test_good),
+      cmocka_unit_test(test_integers),
+      cmocka_unit_test(test_failing_allocations),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
