@@ -93,10 +93,11 @@ static xf_status check_keys(const char *path, const cJSON *tree, xf_error *error
 static cJSON *parse_copy(const char *text, size_t bytes, size_t *used, bool *out_of_memory)
 {
   enum { PADDING = 16 };
-  char *copy = xf_alloc_zeroed(bytes + PADDING, 1);
+  char *copy = xf_alloc(bytes + PADDING, 1);
   *out_of_memory = !copy;
   if (!copy) return NULL;
   memcpy(copy, text, bytes);
+  memset(copy + bytes, 0, PADDING);
   const char *end = copy;
   cJSON *tree = cJSON_ParseWithLengthOpts(copy, bytes, &end, false);
   *used = (size_t)(end - copy);
