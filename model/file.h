@@ -3,6 +3,7 @@
 #define XF_MODEL_FILE_H
 
 #include <stdbool.h>
+#include <string.h>
 
 #include "exactflash/status.h"
 
@@ -13,6 +14,14 @@ struct xf_file {
 
 xf_status xf_file_map(const char *path, struct xf_file *out, xf_error *error);
 void xf_file_unmap(struct xf_file *file);
+
+/* A little-endian integer of at most 8 bytes: the library's architectures are little-endian. */
+static inline uint64_t xf_load_le(const unsigned char *p, size_t bytes)
+{
+  uint64_t value = 0;
+  memcpy(&value, p, bytes);
+  return value;
+}
 
 /* "PATH: cannot WHAT: …", with the text of an errno. */
 xf_status xf_file_fail(xf_error *error, const char *path, const char *what, int code);

@@ -37,7 +37,7 @@ static void name_entry(struct reader *reader, const char *kind, struct xf_gguf_s
 static xf_status take(struct reader *reader, size_t bytes, uint64_t *out)
 {
   if (reader->bytes - reader->at < bytes) return fail(reader, "the file ends here; is it cut off?");
-  *out = xf_gguf_load(reader->data + reader->at, bytes);
+  *out = xf_load_le(reader->data + reader->at, bytes);
   reader->at += bytes;
   return XF_OK;
 }

@@ -2,8 +2,6 @@
 #ifndef XF_MODEL_GGUF_FORMAT_H
 #define XF_MODEL_GGUF_FORMAT_H
 
-#include <string.h>
-
 #include "model/gguf.h"
 
 enum {
@@ -19,12 +17,5 @@ enum {
 size_t xf_gguf_type_size(enum xf_gguf_type type);
 /* Order of keys, for qsort and bsearch over values. */
 int xf_gguf_compare_keys(const void *a, const void *b);
-/* A little-endian integer of 1 to 8 bytes; both architectures of the library are little-endian. */
-static inline uint64_t xf_gguf_load(const unsigned char *p, size_t bytes)
-{
-  uint64_t value = 0;
-  memcpy(&value, p, bytes);
-  return value;
-}
 
 #endif

@@ -70,7 +70,7 @@ static xf_status fail_type(const struct xf_gguf *gguf, const struct xf_gguf_valu
 int64_t xf_gguf_integer_at(const struct xf_gguf_value *value, size_t i)
 {
   size_t bytes = types[value->type].bytes;
-  uint64_t bits = xf_gguf_load(value->data + i * bytes, bytes);
+  uint64_t bits = xf_load_le(value->data + i * bytes, bytes);
   if (types[value->type].kind == UNSIGNED) return bits > INT64_MAX ? INT64_MAX : (int64_t)bits;
   uint64_t sign = UINT64_C(1) << (8 * bytes - 1);
   return (int64_t)((bits ^ sign) - sign);
@@ -93,7 +93,7 @@ void xf_gguf_strings(const struct xf_gguf_value *value, struct xf_gguf_string *o
 {
   const unsigned char *next = value->data;
   for (size_t i = 0; i < value->n; i++) {
-    size_t bytes = (size_t)xf_gguf_load(next, sizeof(uint64_t));
+    size_t bytes = (size_t)xf_load_le(next, sizeof(uint64_t));
     next += sizeof(uint64_t);
     out[i] = (struct xf_gguf_string){(const char *)next, bytes};
     next += bytes;

@@ -190,7 +190,7 @@ xf_status xf_gguf_writer_start(struct xf_gguf_writer *writer, const char *path, 
 
 static uint64_t size_of(const struct xf_gguf_writer *writer, uint64_t tensor)
 {
-  return xf_gguf_load(writer->sizes.data + tensor * sizeof(uint64_t), sizeof(uint64_t));
+  return xf_load_le(writer->sizes.data + tensor * sizeof(uint64_t), sizeof(uint64_t));
 }
 
 /* Goes on to the next tensor that has data. */

@@ -144,8 +144,7 @@ static xf_status read_header(struct xf_safetensors *file, xf_error *error)
   if (bytes < LENGTH_BYTES)
     return xf_fail(error, XF_E_FORMAT, "%s: %zu bytes are too few for a safetensors file",
                    file->path, bytes);
-  uint64_t header_bytes = 0;
-  for (size_t i = LENGTH_BYTES; i-- > 0;) header_bytes = header_bytes << 8 | data[i];
+  uint64_t header_bytes = xf_load_le(data, LENGTH_BYTES);
   data += LENGTH_BYTES;
   bytes -= LENGTH_BYTES;
   if (header_bytes > bytes)

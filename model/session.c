@@ -79,13 +79,6 @@ static void put(unsigned char *to, uint64_t value, size_t bytes)
   for (size_t i = 0; i < bytes; i++) to[i] = (unsigned char)(value >> 8 * i);
 }
 
-static uint64_t get(const unsigned char *from, size_t bytes)
-{
-  uint64_t value = 0;
-  for (size_t i = 0; i < bytes; i++) value |= (uint64_t)from[i] << 8 * i;
-  return value;
-}
-
 static void fill(unsigned char *file, const xf_model *model, const xf_session *s)
 {
   memcpy(file, magic, sizeof magic);
@@ -112,7 +105,7 @@ xf_status xf_session_save(const char *path, const xf_model *model, const xf_sess
                    session->struct_size, session->n_tokens);
   size_t bytes = HEADER + 4 * session->n_tokens + CHECKSUM;
   unsigned char *image = xf_alloc(bytes, 1);
-  if (!image) return xf_fail(error, XF_E_MEMORY, "%s: out of memory", path);
+  if (!image) return xf_file_no_memory(error, path);
   fill(image, model, session);
   struct xf_new_file file;
   xf_status status = xf_new_file_create(path, &file, error);
@@ -139,33 +132,34 @@ static xf_status check(const char *path, const struct xf_file *file, const xf_mo
   if (file->bytes < sizeof magic || memcmp(data, magic, sizeof magic) != 0)
     return damaged(path, "is no session file", error);
   if (file->bytes < HEADER + CHECKSUM) return damaged(path, "the session file is cut off", error);
-  if (get(data + 8, 4) != VERSION)
+  if (xf_load_le(data + 8, 4) != VERSION)
     return xf_fail(error, XF_E_FORMAT,
                    "%s: session file of version %lu; this program reads version %d", path,
-                   (unsigned long)get(data + 8, 4), VERSION);
-  uint64_t n = get(data + 40, 8);
+                   (unsigned long)xf_load_le(data + 8, 4), VERSION);
+  uint64_t n = xf_load_le(data + 40, 8);
   if (n > XF_CACHE_MAX || file->bytes != HEADER + 4 * (size_t)n + CHECKSUM)
     return damaged(path, "the session file is cut off, or its length is damaged", error);
   size_t end = file->bytes - CHECKSUM;
-  if (get(data + end, CHECKSUM) != hash(hash_begin(), data, end))
+  if (xf_load_le(data + end, CHECKSUM) != hash(hash_begin(), data, end))
     return damaged(path, "the session file is damaged: its checksum is wrong", error);
-  if (get(data + 16, 8) != fingerprint(model))
+  if (xf_load_le(data + 16, 8) != fingerprint(model))
     return damaged(path, "the session was made with another model", error);
-  if (get(data + 36, 4) != xf_numerics_version())
+  if (xf_load_le(data + 36, 4) != xf_numerics_version())
     return xf_fail(error, XF_E_FORMAT, "%s: the session was made with numerics %lu; this is %lu",
-                   path, (unsigned long)get(data + 36, 4), (unsigned long)xf_numerics_version());
+                   path, (unsigned long)xf_load_le(data + 36, 4),
+                   (unsigned long)xf_numerics_version());
   return XF_OK;
 }
 
 static xf_status read_tokens(const char *path, const unsigned char *data, const xf_model *model,
                              xf_session *out, xf_error *error)
 {
-  out->n_tokens = (size_t)get(data + 40, 8);
+  out->n_tokens = (size_t)xf_load_le(data + 40, 8);
   out->tokens = xf_alloc(out->n_tokens, sizeof *out->tokens);
   if (!out->tokens)
     return xf_fail(error, XF_E_MEMORY, "%s: out of memory for %zu tokens", path, out->n_tokens);
   for (size_t i = 0; i < out->n_tokens; i++) {
-    uint64_t token = get(data + HEADER + 4 * i, 4);
+    uint64_t token = xf_load_le(data + HEADER + 4 * i, 4);
     if (token >= model->config.vocab)
       return xf_fail(error, XF_E_FORMAT, "%s: token %zu of the session is not in the vocabulary",
                      path, i);
@@ -186,9 +180,9 @@ xf_status xf_session_load(const char *path, const xf_model *model, xf_session *o
   status = check(path, &file, model, error);
   if (!status) status = read_tokens(path, file.data, model, out, error);
   if (!status) {
-    out->seed = get(file.data + 24, 8);
-    out->format = (xf_chat_format)get(file.data + 12, 4);
-    out->cut = get(file.data + 32, 4) != 0;
+    out->seed = xf_load_le(file.data + 24, 8);
+    out->format = (xf_chat_format)xf_load_le(file.data + 12, 4);
+    out->cut = xf_load_le(file.data + 32, 4) != 0;
     if (out->format && !xf_chat_format_name(out->format))
       status = damaged(path, "the session has an unknown chat format", error);
   }
