@@ -304,7 +304,7 @@ xf_status xf_forward(const xf_model *model, const xf_sequence *sequences, size_t
   for (size_t i = 0; i < n; i++) {
     xf_cache *cache = sequences[i].cache;
     if (status)
-      xf_cache_truncate(cache, cache->length); /* gives back the pages it took */
+      xf_cache_truncate(cache, cache->length); /* gives back the pages taken */
     else
       cache->length += sequences[i].n_tokens;
   }

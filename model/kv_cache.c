@@ -94,15 +94,14 @@ xf_status xf_cache_truncate(xf_cache *cache, size_t length)
 
 xf_status xf_cache_reserve(xf_cache *cache, size_t length, xf_error *error)
 {
-  if (length > cache->capacity)
-    return xf_fail(error, XF_E_CACHE_FULL,
-                   "KV cache is full: %zu positions wanted, capacity %zu (kv_cache_max_len)",
-                   length, cache->capacity);
+  size_t held = cache->n_pages;
   for (; cache->n_pages < pages_for(length); cache->n_pages++) {
     float *page = xf_map(page_floats(cache->model), sizeof *page);
-    if (!page)
-      return xf_fail(error, XF_E_MEMORY, "out of memory for position %zu of a KV cache",
-                     cache->n_pages * XF_PAGE_LEN);
+    if (!page) {
+      size_t position = cache->n_pages * XF_PAGE_LEN;
+      drop_pages(cache, held);
+      return xf_fail(error, XF_E_MEMORY, "out of memory for position %zu of a KV cache", position);
+    }
     cache->pages[cache->n_pages] = page;
   }
   return XF_OK;
@@ -135,11 +134,12 @@ xf_status xf_cache_import(xf_cache *cache, size_t length, const float *const *k,
 {
   if (!cache || !k || !v)
     return xf_fail(error, XF_E_ARGUMENT, "xf_cache_import: cache, k or v is NULL");
+  if (length > cache->capacity)
+    return xf_fail(error, XF_E_CACHE_FULL,
+                   "KV cache is full: %zu positions wanted, capacity %zu (kv_cache_max_len)",
+                   length, cache->capacity);
   xf_status status = xf_cache_reserve(cache, length, error);
-  if (status) {
-    xf_cache_truncate(cache, cache->length); /* gives back the pages it took */
-    return status;
-  }
+  if (status) return status;
   const struct xf_config *c = &cache->model->config;
   size_t row = c->kv_heads * c->head_dim;
   for (size_t layer = 0; layer < c->layers; layer++) {

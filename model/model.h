@@ -41,7 +41,8 @@ struct xf_cache {
 };
 
 struct xf_kv_layout xf_cache_layout(const xf_model *model, size_t layer);
-/* Pages for positions up to length. XF_E_CACHE_FULL, XF_E_MEMORY; does not change the length. */
+/* Pages for positions up to length, which is at most the capacity; does not change the length.
+ * XF_E_MEMORY: no page has been taken. */
 xf_status xf_cache_reserve(xf_cache *cache, size_t length, xf_error *error);
 
 #endif
