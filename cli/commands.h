@@ -14,6 +14,7 @@ extern const struct xf_cli_command xf_cli_man;
 extern const struct xf_cli_command xf_cli_perplexity;
 extern const struct xf_cli_command xf_cli_selftest;
 extern const struct xf_cli_command xf_cli_tokenize;
+extern const struct xf_cli_command xf_cli_verify;
 
 /* All of them in the order of the help, NULL at the end. */
 extern const struct xf_cli_command *const xf_cli_commands[];

@@ -75,6 +75,16 @@ xf_attention_kind xf_cli_attention(void)
   return (xf_attention_kind)attention;
 }
 
+const char *xf_cli_isa(void)
+{
+  return isa;
+}
+
+uint32_t xf_cli_threads(void)
+{
+  return (uint32_t)threads;
+}
+
 static xf_status open_parts(struct xf_cli_session *s, size_t capacity, xf_attention_kind kind,
                             xf_error *error)
 {
@@ -107,9 +117,16 @@ int xf_cli_session_open(struct xf_cli_session *s)
 
 int xf_cli_session_open_as(struct xf_cli_session *s, size_t capacity, xf_attention_kind kind)
 {
+  *s = (struct xf_cli_session){0};
+  const char *path = xf_cli_model_path();
+  return path ? xf_cli_session_open_at(s, path, capacity, kind) : XF_CLI_FAILED;
+}
+
+int xf_cli_session_open_at(struct xf_cli_session *s, const char *path, size_t capacity,
+                           xf_attention_kind kind)
+{
   xf_error error = {0};
-  *s = (struct xf_cli_session){.path = xf_cli_model_path()};
-  if (!s->path) return XF_CLI_FAILED;
+  *s = (struct xf_cli_session){.path = path};
   xf_cli_interrupt_watch();
   int code = xf_cli_context_open(&s->context);
   if (code) return code;

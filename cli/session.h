@@ -23,6 +23,9 @@ const char *xf_cli_model_path(void);
 /* The --chunk and --attention that the library will use. */
 size_t xf_cli_chunk(void);
 xf_attention_kind xf_cli_attention(void);
+/* The --isa and --threads that were given, else NULL and 0. */
+const char *xf_cli_isa(void);
+uint32_t xf_cli_threads(void);
 
 /* A context as --threads and --isa say. Returns an exit code, failures reported. */
 int xf_cli_context_open(xf_context **context);
@@ -31,6 +34,9 @@ int xf_cli_context_open(xf_context **context);
 int xf_cli_session_open(struct xf_cli_session *session);
 /* The same with a cache of that many positions (0: as the model says) and that attention. */
 int xf_cli_session_open_as(struct xf_cli_session *session, size_t capacity, xf_attention_kind kind);
+/* The same for the model at that path. */
+int xf_cli_session_open_at(struct xf_cli_session *session, const char *path, size_t capacity,
+                           xf_attention_kind kind);
 void xf_cli_session_close(struct xf_cli_session *session);
 
 /* Seconds of a clock that never jumps. */

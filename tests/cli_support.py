@@ -3,11 +3,14 @@
 COMMAND is the program, with an emulator in front where it was built for another machine.
 """
 
+import array
 import errno
 import fcntl
 import json
+import math
 import os
 import pty
+import random
 import re
 import shutil
 import signal
@@ -79,6 +82,41 @@ class Case(unittest.TestCase):
 
     def generated(self, *arguments, **keywords):
         return json.loads(self.good("generate", *arguments, "--json", **keywords))
+
+    def bad_test(self, *arguments):
+        """stdout of a command that must fail, silently on stderr."""
+        result = run(*arguments)
+        self.assertEqual((result.code, result.err), (1, b""))
+        return result.out.decode()
+
+    def write_small_model(self, seed=1):
+        """One layer, random weights."""
+        width, vocab, inner = 32, 64, 48
+        config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"],
+                  "hidden_size": width, "intermediate_size": inner, "num_hidden_layers": 1,
+                  "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": vocab,
+                  "max_position_embeddings": 1024, "rms_norm_eps": 1e-5, "hidden_act": "silu",
+                  "tie_word_embeddings": True, "bos_token_id": 1, "eos_token_id": 2}
+        layer = "model.layers.0."
+        shapes = {"model.embed_tokens.weight": [vocab, width], "model.norm.weight": [width],
+                  layer + "input_layernorm.weight": [width],
+                  layer + "post_attention_layernorm.weight": [width],
+                  layer + "self_attn.q_proj.weight": [width, width],
+                  layer + "self_attn.k_proj.weight": [width // 2, width],
+                  layer + "self_attn.v_proj.weight": [width // 2, width],
+                  layer + "self_attn.o_proj.weight": [width, width],
+                  layer + "mlp.gate_proj.weight": [inner, width],
+                  layer + "mlp.up_proj.weight": [inner, width],
+                  layer + "mlp.down_proj.weight": [width, inner]}
+        numbers, header, data = random.Random(seed), {}, b""
+        for name, shape in shapes.items():
+            values = array.array("f", (numbers.gauss(0, 1) for _ in range(math.prod(shape))))
+            header[name] = {"dtype": "F32", "shape": shape,
+                            "data_offsets": [len(data), len(data) + 4 * len(values)]}
+            data += values.tobytes()
+        text = json.dumps(header).encode()
+        self.write("config.json", json.dumps(config).encode())
+        self.write("model.safetensors", len(text).to_bytes(8, "little") + text + data)
 
     def logits(self, *arguments, **keywords):
         """(rows, data) of the file that logits writes."""

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/fnv1a.h"
 #include "tests/compare.h"
 #include "tests/host_pool.h"
 #include "tests/isas.h"
@@ -48,21 +49,6 @@ static const char *describe(const struct configuration *c)
            c->threads, splits[c->split], c->q_block, c->chunk, call,
            c->together ? "all sequences" : "one sequence");
   return text;
-}
-
-/* FNV-1a over the bytes of little-endian floats. */
-static uint64_t fnv1a(const float *x, size_t n)
-{
-  uint64_t hash = 0xCBF29CE484222325u;
-  for (size_t i = 0; i < n; i++) {
-    uint32_t bits;
-    memcpy(&bits, &x[i], sizeof bits);
-    for (int shift = 0; shift < 32; shift += 8) {
-      hash ^= bits >> shift & 0xFF;
-      hash *= 0x100000001B3u;
-    }
-  }
-  return hash;
 }
 
 static void expect_same(const struct suite *suite, const struct configuration *c, size_t sequence,
@@ -231,7 +217,7 @@ static void expect_hashes(const struct suite *suite)
   int length = snprintf(line, sizeof line, "\n%s", suite->name);
   for (size_t i = 0; i < SEQUENCES; i++)
     length += snprintf(line + length, sizeof line - (size_t)length, " %016" PRIx64,
-                       fnv1a(suite->want[i], suite->length[i] * suite->vocab));
+                       xf_fnv1a(XF_FNV1A_BEGIN, suite->want[i], suite->length[i] * suite->vocab));
   snprintf(line + length, sizeof line - (size_t)length, "\n");
   char *stored = (char *)read_file(source_path(name), &bytes);
   if (!strstr(stored, line)) fail_msg("%s has another line than this machine's:%s", name, line);

@@ -25,6 +25,8 @@ OPTIONS = {
     "bench": ["-p", "-n", "-r", "--json", "--plot", "--run-to", "-m", "--chunk",
               "--attention", "--threads", "--isa", "--help"],
     "selftest": ["-p", "-n", "--json", "-m", "--threads", "--isa", "--help"],
+    "verify": ["--prompts", "--max-new-tokens", "--converted", "--checkpoint_path", "--quick",
+               "--json", "-m", "--threads", "--isa", "--help"],
     "man": ["-o", "--help"],
     "completion": ["--help"],
     "info": ["--json", "-m", "--ctx", "--kv_cache_max_len", "--threads", "--isa", "--help"],
