@@ -13,6 +13,21 @@
 /* How long to wait awake: longer than the pause between two operators of a forward call. */
 enum { AWAKE_NANOSECONDS = 100000 };
 
+/* A fork copies the caller's thread alone, and the locks as they happen to be. So a pool that was
+ * made before a fork is one thread behind it, and its locks are left alone. */
+static _Atomic unsigned forks; /* between this process and the first that used the library */
+static pthread_once_t forks_counted = PTHREAD_ONCE_INIT;
+
+static void count_fork(void)
+{
+  forks++;
+}
+
+static void begin_to_count_forks(void)
+{
+  pthread_atfork(NULL, NULL, count_fork);
+}
+
 struct xf_pool {
   pthread_mutex_t lock; /* guards what follows */
   pthread_cond_t work;  /* there is a new loop, or the end */
@@ -31,6 +46,7 @@ struct xf_pool {
   bool *taken;           /* [threads]: of the indices below that number */
   size_t n_workers;
   pthread_t *workers;
+  unsigned born; /* forks when it was made */
 };
 
 static int64_t nanoseconds(void)
@@ -122,7 +138,7 @@ static void wait_for_workers(struct xf_pool *pool)
 void xf_pool_run(void *arg, size_t n, xf_task task, void *task_arg)
 {
   struct xf_pool *pool = arg;
-  if (pthread_mutex_trylock(&pool->owner) != 0) {
+  if (pool->born != forks || pthread_mutex_trylock(&pool->owner) != 0) {
     for (size_t i = 0; i < n; i++) task(task_arg, i);
     return;
   }
@@ -142,6 +158,8 @@ struct xf_pool *xf_pool_create(size_t threads, bool pin)
 {
   struct xf_pool *pool = xf_alloc_zeroed(1, sizeof *pool);
   if (!pool) return NULL;
+  pthread_once(&forks_counted, begin_to_count_forks);
+  pool->born = forks;
   pthread_mutex_init(&pool->lock, NULL);
   pthread_mutex_init(&pool->owner, NULL);
   pthread_cond_init(&pool->work, NULL);
@@ -158,9 +176,8 @@ struct xf_pool *xf_pool_create(size_t threads, bool pin)
   return NULL;
 }
 
-void xf_pool_destroy(struct xf_pool *pool)
+static void stop_workers(struct xf_pool *pool)
 {
-  if (!pool) return;
   pthread_mutex_lock(&pool->lock);
   pool->stop = true;
   pool->loops++;
@@ -171,6 +188,12 @@ void xf_pool_destroy(struct xf_pool *pool)
   pthread_cond_destroy(&pool->work);
   pthread_mutex_destroy(&pool->owner);
   pthread_mutex_destroy(&pool->lock);
+}
+
+void xf_pool_destroy(struct xf_pool *pool)
+{
+  if (!pool) return;
+  if (pool->born == forks) stop_workers(pool);
   xf_free(pool->taken);
   xf_free(pool->workers);
   xf_free(pool);

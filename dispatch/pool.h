@@ -16,8 +16,8 @@ struct xf_pool *xf_pool_create(size_t threads, bool pin);
 /* No loop may be running. NULL is allowed. */
 void xf_pool_destroy(struct xf_pool *pool);
 
-/* An xf_parallel_for over the pool. While another thread's loop has the pool, the caller runs all
- * of its own loop itself. */
+/* An xf_parallel_for over the pool. While another thread's loop has the pool, and in a process
+ * forked since it was made, the caller runs all of its own loop itself. */
 void xf_pool_run(void *pool, size_t n, xf_task task, void *arg);
 
 #endif

@@ -4,7 +4,9 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "dispatch/threads.h"
 #include "tests/support.h"
@@ -105,6 +107,33 @@ static void test_unused_pools(void **state)
   xf_pool_destroy(NULL);
 }
 
+/* A forked process has none of the workers: the pool goes on with one thread, and can be destroyed,
+ * whatever the workers were at. */
+static void test_fork(void **state)
+{
+  (void)state;
+  struct xf_pool *pool = xf_pool_create(4, false);
+  struct count count = {0};
+  for (unsigned i = 1; i <= 20; i++) {
+    xf_pool_run(pool, INDICES, count_index, &count);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+      alarm(60); /* a child that waits for the workers ends, and not well */
+      xf_pool_run(pool, INDICES, count_index, &count);
+      bool good = true;
+      for (int j = 0; j < INDICES; j++) good = good && count.calls[j] == i + 1;
+      xf_pool_destroy(pool);
+      _exit(!good);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+  }
+  expect_calls(&count, INDICES, 20);
+  xf_pool_destroy(pool);
+}
+
 /* ---- pinning ---- */
 
 struct masks {
@@ -142,9 +171,12 @@ static void test_pinning(void **state)
 
 int main(void)
 {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_every_index_once),   cmocka_unit_test(test_threads_help),
-      cmocka_unit_test(test_loops_after_pauses), cmocka_unit_test(test_callers_at_once),
-      cmocka_unit_test(test_unused_pools),       cmocka_unit_test(test_pinning)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_index_once),
+                                     cmocka_unit_test(test_threads_help),
+                                     cmocka_unit_test(test_loops_after_pauses),
+                                     cmocka_unit_test(test_callers_at_once),
+                                     cmocka_unit_test(test_unused_pools),
+                                     cmocka_unit_test(test_fork),
+                                     cmocka_unit_test(test_pinning)};
   return cmocka_run_group_tests_name("pool", tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* A context: the chosen ISA, the threads, and nothing else. Immutable after creation, so that it
- * may be shared by threads, and two contexts may use two ISAs at the same time. */
+ * may be shared by threads, and two contexts may use two ISAs at the same time. In a forked process
+ * an inherited context works, and can be destroyed, but has one thread: make a new one there. */
 #ifndef EXACTFLASH_CONTEXT_H
 #define EXACTFLASH_CONTEXT_H
 
