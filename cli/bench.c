@@ -5,6 +5,7 @@
 #include "bench/arena.h"
 #include "bench/measure.h"
 #include "cli/bench_memory.h"
+#include "cli/bench_tune.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/json.h"
@@ -15,7 +16,7 @@
 enum { MOST_TOKENS = 1 << 20, MEMORY = 1 /* of operand's words */ };
 
 static uint64_t prompt = 512, generate = 64, repetitions = 5;
-static int json, what;
+static int json, tune, what;
 
 static const struct xf_cli_option operand = {
     "what to measure", NULL, "speed|memory", NULL, XF_CLI_CHOICE, &what, 0, 0};
@@ -26,6 +27,8 @@ static const struct xf_cli_option options[] = {
     {"-n", "--n-gen", "N", "tokens to generate; 0: no such test", XF_CLI_COUNT, &generate, 0,
      MOST_TOKENS},
     {"-r", "--repetitions", "N", "samples of each test", XF_CLI_COUNT, &repetitions, 1, 1000},
+    {"--tune", NULL, NULL, "find and keep the best q-blocks of attention", XF_CLI_SWITCH, &tune, 0,
+     0},
     {"--json", NULL, NULL, "print a list with one object for each test", XF_CLI_SWITCH, &json, 0,
      0},
     {0}};
@@ -173,7 +176,10 @@ static int bench(const struct xf_cli_session *s, size_t most)
 
 static int run(void)
 {
+  if (what == MEMORY && tune)
+    return xf_cli_misuse("bench", "memory and --tune are two measurements; take one of them");
   if (what == MEMORY) return xf_cli_bench_memory(json);
+  if (tune) return xf_cli_bench_tune((size_t)repetitions, json);
   size_t most = (size_t)(prompt > generate ? prompt : generate);
   if (most == 0) return xf_cli_misuse("bench", "-p and -n are both 0; nothing is to be measured");
   struct xf_cli_session session;
@@ -194,10 +200,15 @@ const struct xf_cli_command xf_cli_bench = {
         "reading memory, of all threads.\n\n"
         "memory: shows the working memory of flash attention and of standard attention, which\n"
         "keeps all scores, for 512 to 32768 tokens: what each asks for, and by how much the peak\n"
-        "of resident memory grows when it runs.",
+        "of resident memory grows when it runs.\n\n"
+        "--tune: times attention with each q-block (query positions of one task) on sequences of\n"
+        "three lengths and keeps the fastest for this CPU and instruction set in $XF_TUNING, or\n"
+        "$XDG_CONFIG_HOME/exactflash/tuning.json, where all commands find it. Results stay the\n"
+        "same to the bit.",
     .examples = "  exactflash bench\n"
                 "  exactflash bench -m tinyllama -p 512 -n 64 --threads 4 --json\n"
-                "  exactflash bench memory --plot memory.svg\n",
+                "  exactflash bench memory --plot memory.svg\n"
+                "  exactflash bench --tune\n",
     .operand = &operand,
     .tables = {options, xf_cli_bench_memory_options, xf_cli_model_options, xf_cli_run_options + 1,
                xf_cli_machine_options},

@@ -4,18 +4,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cli/attention_problem.h"
 #include "cli/json.h"
 #include "cli/plot.h"
 #include "cli/report.h"
 #include "cli/session.h"
 #include "dispatch/attention.h" /* standard attention is no operator of the public interface */
 
-/* TinyLlama's attention, one sequence, every query sees every key. */
-enum { HEADS = 32, KV_HEADS = 4, D = 64, PAGE_LEN = 512, SHORTEST = 512, LENGTHS = 7 };
+enum {
+  HEADS = XF_PROBLEM_HEADS,
+  KV_HEADS = XF_PROBLEM_KV_HEADS,
+  D = XF_PROBLEM_D,
+  PAGE_LEN = XF_PROBLEM_PAGE_LEN,
+  SHORTEST = 512,
+  LENGTHS = 7
+};
 enum { MANY_THREADS = 16, WARM_UP = 16 };
 
 static const char *plot_path;
@@ -28,59 +34,7 @@ const struct xf_cli_option xf_cli_bench_memory_options[] = {
      XF_CLI_COUNT, &run_to, 0, SHORTEST << (LENGTHS - 1)},
     {0}};
 
-/* Tensors of n tokens in address space that costs nothing until it is written to. */
-struct problem {
-  size_t n, floats;
-  float *q, *out; /* [n][HEADS][D] */
-  float *keys;    /* packed pages */
-  float *pages[(SHORTEST << (LENGTHS - 1)) / PAGE_LEN];
-  uint32_t table[(SHORTEST << (LENGTHS - 1)) / PAGE_LEN];
-  int64_t kv_len;
-};
-
-static bool problem_open(struct problem *p, size_t n)
-{
-  size_t page = (size_t)KV_HEADS * PAGE_LEN * 2 * D, n_pages = (n + PAGE_LEN - 1) / PAGE_LEN;
-  size_t rows = n * HEADS * D;
-  *p = (struct problem){.n = n, .floats = 2 * rows + n_pages * page, .kv_len = (int64_t)n};
-  p->q = mmap(NULL, p->floats * sizeof(float), PROT_READ | PROT_WRITE,
-              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (p->q == MAP_FAILED) return false;
-  p->out = p->q + rows;
-  p->keys = p->out + rows;
-  for (size_t i = 0; i < n_pages; i++) {
-    p->table[i] = (uint32_t)i;
-    p->pages[i] = p->keys + i * page;
-  }
-  return true;
-}
-
-static void problem_close(struct problem *p)
-{
-  munmap(p->q, p->floats * sizeof(float));
-}
-
-static xf_attention_desc flash_of(const struct problem *p)
-{
-  int64_t n = (int64_t)p->n, size = sizeof(float);
-  xf_attention_desc desc = {.struct_size = sizeof desc};
-  desc.q = (xf_view){
-      p->q, XF_F32, 4, {1, n, HEADS, D}, {n * HEADS * D * size, HEADS * D * size, D * size, size}};
-  desc.out = desc.q;
-  desc.out.data = p->out;
-  desc.kv.layout = XF_KV_PACKED;
-  desc.kv.k = (xf_view){p->keys,
-                        XF_F32,
-                        4,
-                        {(n + PAGE_LEN - 1) / PAGE_LEN, PAGE_LEN, KV_HEADS, D},
-                        {KV_HEADS * PAGE_LEN * 2 * D * size, 0, 0, 0}};
-  desc.kv.v = desc.kv.k;
-  desc.kv.page_table = p->table;
-  desc.kv.kv_len = &p->kv_len;
-  return desc;
-}
-
-static struct xf_attention standard_of(struct problem *p, struct xf_attention_sequence *sequence)
+static struct xf_attention standard_of(struct xf_problem *p, struct xf_attention_sequence *sequence)
 {
   *sequence = (struct xf_attention_sequence){
       .pages = p->pages, .q_len = p->n, .kv_len = p->n, .q = p->q, .out = p->out};
@@ -105,12 +59,12 @@ struct row {
 
 static int fill_row(const xf_context *context, size_t n, struct row *row)
 {
-  struct problem problem;
+  struct xf_problem problem;
   struct xf_attention_sequence sequence;
   xf_error error;
   size_t flash, many;
-  if (!problem_open(&problem, n)) return xf_cli_fail("no address space for %zu tokens", n);
-  xf_attention_desc desc = flash_of(&problem);
+  if (!xf_problem_open(&problem, n)) return xf_cli_fail("no address space for %zu tokens", n);
+  xf_attention_desc desc = xf_problem_flash(&problem);
   xf_status status = xf_attention_workspace(context, &desc, 0, &flash, &error);
   if (!status) status = xf_attention_workspace(context, &desc, MANY_THREADS, &many, &error);
   if (!status) {
@@ -122,17 +76,17 @@ static int fill_row(const xf_context *context, size_t n, struct row *row)
                         .standard = (double)floats * sizeof(float),
                         .scores = (double)n * (double)n * HEADS * sizeof(float)};
   }
-  problem_close(&problem);
+  xf_problem_close(&problem);
   return status ? xf_cli_error(&error) : XF_CLI_OK;
 }
 
 /* ---- running it: each time in a process of its own, whose peak is that run's ---- */
 
-static bool run_attention(const xf_context *context, struct problem *p, bool standard)
+static bool run_attention(const xf_context *context, struct xf_problem *p, bool standard)
 {
   struct xf_attention_sequence sequence;
   struct xf_attention a = standard_of(p, &sequence);
-  xf_attention_desc desc = flash_of(p);
+  xf_attention_desc desc = xf_problem_flash(p);
   size_t bytes = 0;
   if (standard)
     bytes = xf_attention_standard_floats(context, &a) * sizeof(float);
@@ -149,21 +103,17 @@ static bool run_attention(const xf_context *context, struct problem *p, bool sta
 /* By how much the peak grows; < 0 on failure. All else that is touched was touched before. */
 static double growth_of(size_t n, bool standard)
 {
-  struct problem problem;
+  struct xf_problem problem;
   xf_context *context;
-  if (xf_cli_context_open(&context) || !problem_open(&problem, n)) return -1;
-  uint32_t state = 1;
-  for (size_t i = 0; i < problem.floats; i++) {
-    state = state * 1664525 + 1013904223;
-    problem.q[i] = (float)(state >> 8) / (1 << 23) - 1;
-  }
+  if (xf_cli_context_open(&context) || !xf_problem_open(&problem, n)) return -1;
+  xf_problem_fill(&problem);
   problem.n = WARM_UP, problem.kv_len = WARM_UP;
   bool good = run_attention(context, &problem, standard);
   problem.n = n, problem.kv_len = (int64_t)n;
   double before = xf_cli_peak_rss_bytes();
   good = good && run_attention(context, &problem, standard);
   double growth = xf_cli_peak_rss_bytes() - before;
-  problem_close(&problem);
+  xf_problem_close(&problem);
   xf_context_destroy(context);
   return good ? growth : -1;
 }

@@ -11,6 +11,7 @@
 #include "cli/interrupt.h"
 #include "cli/progress.h"
 #include "cli/report.h"
+#include "cli/tuning.h"
 
 enum { DEFAULT_CHUNK = 512 };
 
@@ -99,11 +100,21 @@ static xf_status open_parts(struct xf_cli_session *s, size_t capacity, xf_attent
   return xf_cache_create(s->model, capacity, &s->cache, error);
 }
 
+/* The instruction set that a context will have. */
+static const char *isa_to_use(void)
+{
+  const char *variable = getenv("XF_ISA");
+  size_t best = 0;
+  while (xf_isa_name(best) && !xf_isa_supported(best)) best++;
+  return isa ? isa : variable && *variable ? variable : xf_isa_name(best);
+}
+
 int xf_cli_context_open(xf_context **context)
 {
   xf_error error = {0};
   xf_context_options options = {
       .struct_size = sizeof options, .isa = isa, .threads = (uint32_t)threads, .pin_threads = pin};
+  if (isa_to_use()) xf_cli_tuning_load(isa_to_use(), options.q_blocks);
   xf_status status = xf_context_create(&options, context, &error);
   if (!status) return XF_CLI_OK;
   int code = xf_cli_error(&error);

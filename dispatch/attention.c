@@ -5,7 +5,7 @@
 
 enum {
   TASKS_A_WORKER = 4,
-  MOST_SHRINK = 8,   /* halvings that make any q-block of the policy 1 */
+  MOST_SHRINK = 12,  /* halvings that make any q-block of the policy 1 */
   SPLIT_QUERIES = 32 /* most queries of a sequence whose keys are split by need: see splits() */
 };
 
@@ -13,13 +13,13 @@ enum {
  * need the tasks. */
 static const struct {
   size_t below, q_block;
-} policy[] = {{192, 32}, {768, 64}, {SIZE_MAX, 256}};
+} policy[XF_Q_BLOCK_CLASSES] = {{192, 32}, {768, 64}, {SIZE_MAX, 256}};
 
-size_t xf_attention_q_block(size_t kv_len)
+size_t xf_attention_q_block(const uint32_t *tuned, size_t kv_len)
 {
   size_t i = 0;
   while (kv_len >= policy[i].below) i++;
-  return policy[i].q_block;
+  return tuned && tuned[i] ? tuned[i] : policy[i].q_block;
 }
 
 /* The policy's choice is halved `shrink` times, as long as a task fills the rows of a tile. */
@@ -27,7 +27,7 @@ static size_t q_block_of(const struct xf_attention *a, size_t q_len, size_t kv_l
 {
   if (a->q_block) return xf_min(a->q_block, q_len);
   size_t group = a->q_heads / a->kv_heads, least = (XF_ATTENTION_ROWS + group - 1) / group;
-  size_t q_block = xf_attention_q_block(kv_len) >> shrink;
+  size_t q_block = xf_attention_q_block(a->q_blocks, kv_len) >> shrink;
   return xf_min(q_block < least ? least : q_block, q_len);
 }
 

@@ -67,15 +67,17 @@ struct xf_attention {
   const float *slopes; /* ALiBi [q_heads], or NULL */
   const float *sinks;  /* [q_heads], or NULL */
   bool causal;
-  size_t window;  /* keys nearer than this many positions are seen; 0: all */
-  size_t q_block; /* 0: xf_attention_q_block(kv_len) */
+  size_t window;            /* keys nearer than this many positions are seen; 0: all */
+  size_t q_block;           /* 0: xf_attention_q_block(q_blocks, kv_len) */
+  const uint32_t *q_blocks; /* the context's; NULL: the policy's */
   enum xf_attention_split_mode split;
   size_t n; /* sequences */
   const struct xf_attention_sequence *sequences;
 };
 
-/* The adaptive policy: query positions per task for a sequence of that length. */
-size_t xf_attention_q_block(size_t kv_len);
+/* The adaptive policy: query positions per task for a sequence of that length. tuned: another
+ * choice for each class, 0 for none; NULL: none at all. */
+size_t xf_attention_q_block(const uint32_t *tuned, size_t kv_len);
 
 /* What a call's memory depends on, sequence by sequence; starts as zeros. */
 struct xf_attention_size {

@@ -138,6 +138,7 @@ static xf_status make_plan(const xf_context *context, const xf_attention_desc *d
                    "that no memory holds",
                    plan->workers, WORKERS_MAX);
   plan->a = attention_of(&plan->request);
+  plan->a.q_blocks = context->q_blocks;
   size_t batch = plan->request.batch;
   plan->sequences_bytes = xf_round_up(batch * sizeof(struct xf_attention_sequence), ALIGNMENT);
   struct xf_attention_size size = {0};

@@ -10,7 +10,8 @@ struct xf_context {
   uint32_t threads;
   xf_parallel_for parallel_for;
   void *pool;
-  struct xf_pool *own_pool; /* NULL: the host's loop, or one thread */
+  struct xf_pool *own_pool;              /* NULL: the host's loop, or one thread */
+  uint32_t q_blocks[XF_Q_BLOCK_CLASSES]; /* 0: the policy's */
 };
 
 /* The floating-point environment of numerics 1 (round to nearest, no FTZ or DAZ) for what is

@@ -109,6 +109,7 @@ static struct xf_attention attention_call(const struct pass *p)
                                .scale = 0, /* 1 / sqrt(head_dim) */
                                .causal = true,
                                .q_block = p->model->options.q_block,
+                               .q_blocks = p->model->context->q_blocks,
                                .split = (enum xf_attention_split_mode)p->model->options.split,
                                .n = p->n_sequences,
                                .sequences = p->w->sequences};

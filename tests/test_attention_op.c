@@ -293,8 +293,12 @@ static void test_q_block_policy(void **state)
   (void)state;
   static const size_t lengths[][2] = {{1, 32},   {191, 32},  {192, 64},
                                       {767, 64}, {768, 256}, {9999, 256}};
-  for (size_t i = 0; i < 6; i++)
-    assert_int_equal(xf_attention_q_block(lengths[i][0]), lengths[i][1]);
+  static const uint32_t tuned[XF_Q_BLOCK_CLASSES] = {16, 0, 128};
+  for (size_t i = 0; i < 6; i++) {
+    size_t want = i < 2 ? 16 : i < 4 ? 64 : 128;
+    assert_int_equal(xf_attention_q_block(NULL, lengths[i][0]), lengths[i][1]);
+    assert_int_equal(xf_attention_q_block(tuned, lengths[i][0]), want);
+  }
 }
 
 int main(void)

@@ -226,6 +226,24 @@ static void *use_context(void *arg)
   return NULL;
 }
 
+static void test_q_blocks(void **state)
+{
+  (void)state;
+  xf_context *context;
+  xf_error error;
+  xf_context_options options = {.struct_size = sizeof options, .threads = 1};
+  for (size_t i = 0; i < XF_Q_BLOCK_CLASSES; i++) {
+    options.q_blocks[i] = 4096;
+    assert_int_equal(xf_context_create(&options, &context, &error), XF_OK);
+    assert_memory_equal(context->q_blocks, options.q_blocks, sizeof options.q_blocks);
+    xf_context_destroy(context);
+    options.q_blocks[i] = 4097;
+    assert_int_equal(xf_context_create(&options, &context, &error), XF_E_ARGUMENT);
+    assert_non_null(strstr(error.message, "q_blocks"));
+    options.q_blocks[i] = 0;
+  }
+}
+
 /* Two ISAs at once, in two threads of one process. */
 static void test_two_contexts_at_once(void **state)
 {
@@ -376,6 +394,7 @@ int main(void)
                                      cmocka_unit_test(test_environment),
                                      cmocka_unit_test(test_created_in_any_environment),
                                      cmocka_unit_test(test_idle_threads_sleep),
+                                     cmocka_unit_test(test_q_blocks),
                                      cmocka_unit_test(test_required_isas)};
   return cmocka_run_group_tests_name("context", tests, NULL, NULL);
 }

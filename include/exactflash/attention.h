@@ -69,7 +69,7 @@ typedef struct xf_attention_desc {
  * Nothing below allocates. A descriptor that cannot be run gives XF_E_ARGUMENT, XF_E_SHAPE or
  * XF_E_UNSUPPORTED with a message that names the field. */
 
-/* Bytes of workspace for a run by `workers` threads; 0: the context's. */
+/* Bytes of workspace for a run with that context by `workers` threads; 0: the context's. */
 XF_API xf_status xf_attention_workspace(const xf_context *context, const xf_attention_desc *desc,
                                         size_t workers, size_t *bytes, xf_error *error);
 

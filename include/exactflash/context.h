@@ -20,6 +20,10 @@ typedef void (*xf_task)(void *arg, size_t index);
  * done. It may run them one after another. */
 typedef void (*xf_parallel_for)(void *pool, size_t n, xf_task task, void *arg);
 
+/* Classes of sequence length in the adaptive policy: fewer than 192 keys, fewer than 768, longer.
+ */
+enum { XF_Q_BLOCK_CLASSES = 3 };
+
 typedef struct xf_context_options {
   size_t struct_size; /* sizeof(xf_context_options) */
   /* "avx512", "avx2", "neon" or "scalar"; NULL: the environment variable XF_ISA, else the best one
@@ -35,6 +39,10 @@ typedef struct xf_context_options {
   /* Not 0: each thread of our own stays on a physical core of its own (the caller's thread, which
    * works too, is left as it is). For machines that nothing else uses. */
   int pin_threads;
+  /* Query positions per attention task for each class, at most 4096; 0: 32, 64 and 256. A call's
+   * own q_block goes before. Changes speed, never a bit: `exactflash bench --tune` finds the best.
+   */
+  uint32_t q_blocks[XF_Q_BLOCK_CLASSES];
 } xf_context_options;
 
 /* options may be NULL: all defaults. Fails with XF_E_CPU on an x86 CPU without FMA3, and when the
