@@ -11,40 +11,36 @@
  *   u64      FNV-1a of all in front of it
  * FNV-1a (Fowler, Noll & Vo) finds any change of one byte, and misses others with a probability of
  * 2⁻⁶⁴. */
-#include <stdbool.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
+#include "dispatch/options.h"
 #include "exactflash/chat.h"
 #include "model/file.h"
 #include "model/model.h"
 #include "model/new_file.h"
 
 static const char magic[8] = "exfl-ses";
-enum { VERSION = 1, HEADER = 48, CHECKSUM = 8 };
+enum { VERSION = 1, CHECKSUM = sizeof(uint64_t) };
+
+/* As in the file: both architectures of the library are little-endian. */
+struct header {
+  char magic[8];
+  uint32_t version, format;
+  uint64_t fingerprint, seed;
+  uint32_t cut, numerics;
+  uint64_t n;
+};
+_Static_assert(sizeof(struct header) == 48, "no gaps");
+
+#define HASH_BEGIN 0xCBF29CE484222325u
 
 static uint64_t hash(uint64_t h, const void *data, size_t bytes)
 {
   const unsigned char *p = data;
   for (size_t i = 0; i < bytes; i++) h = (h ^ p[i]) * 0x100000001B3u;
   return h;
-}
-
-static uint64_t hash_begin(void)
-{
-  return 0xCBF29CE484222325u;
-}
-
-static uint64_t hash_number(uint64_t h, uint64_t number)
-{
-  return hash(h, &number, sizeof number);
-}
-
-static uint64_t hash_double(uint64_t h, double number)
-{
-  return hash(h, &number, sizeof number);
 }
 
 /* Sizes, settings and the last norm's weights, which no training leaves as they were. */
@@ -68,47 +64,61 @@ static uint64_t fingerprint(const xf_model *model)
   const double settings[] = {(double)c->rms_eps,     rope->theta,
                              rope->factor,           rope->low_freq_factor,
                              rope->high_freq_factor, rope->original_max_positions};
-  uint64_t h = hash_begin();
-  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) h = hash_number(h, sizes[i]);
-  for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) h = hash_double(h, settings[i]);
+  uint64_t h = hash(HASH_BEGIN, sizes, sizeof sizes);
+  h = hash(h, settings, sizeof settings);
   return hash(h, model->weights.norm, c->hidden * sizeof(float));
 }
 
-static void put(unsigned char *to, uint64_t value, size_t bytes)
+/* What neither a caller nor a file may have in a session. */
+static xf_status check(const char *path, const xf_model *model, const xf_session *s,
+                       xf_status fault, xf_error *error)
 {
-  for (size_t i = 0; i < bytes; i++) to[i] = (unsigned char)(value >> 8 * i);
+  for (size_t i = 0; i < s->n_tokens; i++)
+    if (s->tokens[i] < 0 || (size_t)s->tokens[i] >= model->config.vocab)
+      return xf_fail(error, fault, "%s: token %zu of the session is not in the vocabulary", path,
+                     i);
+  if (s->format && !xf_chat_format_name(s->format))
+    return xf_fail(error, fault, "%s: the session has an unknown chat format", path);
+  return XF_OK;
 }
 
 static void fill(unsigned char *file, const xf_model *model, const xf_session *s)
 {
-  memcpy(file, magic, sizeof magic);
-  put(file + 8, VERSION, 4);
-  put(file + 12, (uint64_t)s->format, 4);
-  put(file + 16, fingerprint(model), 8);
-  put(file + 24, s->seed, 8);
-  put(file + 32, s->cut != 0, 4);
-  put(file + 36, xf_numerics_version(), 4);
-  put(file + 40, s->n_tokens, 8);
-  size_t end = HEADER + 4 * s->n_tokens;
-  for (size_t i = 0; i < s->n_tokens; i++) put(file + HEADER + 4 * i, (uint32_t)s->tokens[i], 4);
-  put(file + end, hash(hash_begin(), file, end), CHECKSUM);
+  struct header header = {.version = VERSION,
+                          .format = (uint32_t)s->format,
+                          .fingerprint = fingerprint(model),
+                          .seed = s->seed,
+                          .cut = s->cut != 0,
+                          .numerics = xf_numerics_version(),
+                          .n = s->n_tokens};
+  size_t bytes = s->n_tokens * sizeof *s->tokens, end = sizeof header + bytes;
+  memcpy(header.magic, magic, sizeof magic);
+  memcpy(file, &header, sizeof header);
+  if (bytes) memcpy(file + sizeof header, s->tokens, bytes);
+  uint64_t checksum = hash(HASH_BEGIN, file, end);
+  memcpy(file + end, &checksum, CHECKSUM);
 }
 
 xf_status xf_session_save(const char *path, const xf_model *model, const xf_session *session,
                           xf_error *error)
 {
-  if (!path || !model || !session || (session->n_tokens && !session->tokens))
+  if (!path || !model || !session)
     return xf_fail(error, XF_E_ARGUMENT, "xf_session_save: path, model and session must be given");
-  if (session->struct_size != sizeof *session || session->n_tokens > XF_CACHE_MAX)
+  xf_session s;
+  xf_status status = xf_options_read("xf_session", session, &s, sizeof s, error);
+  if (status) return status;
+  if (s.n_tokens > XF_CACHE_MAX || (s.n_tokens && !s.tokens))
     return xf_fail(error, XF_E_ARGUMENT,
-                   "xf_session: struct_size %zu, n_tokens %zu; set struct_size to sizeof",
-                   session->struct_size, session->n_tokens);
-  size_t bytes = HEADER + 4 * session->n_tokens + CHECKSUM;
+                   "xf_session_save: tokens must be given, at most %d; n_tokens is %zu",
+                   XF_CACHE_MAX, s.n_tokens);
+  status = check(path, model, &s, XF_E_ARGUMENT, error);
+  if (status) return status;
+  size_t bytes = sizeof(struct header) + s.n_tokens * sizeof *s.tokens + CHECKSUM;
   unsigned char *image = xf_alloc(bytes, 1);
   if (!image) return xf_file_no_memory(error, path);
-  fill(image, model, session);
+  fill(image, model, &s);
   struct xf_new_file file;
-  xf_status status = xf_new_file_create(path, &file, error);
+  status = xf_new_file_create(path, &file, error);
   if (!status) {
     status = xf_new_file_write(&file, image, bytes, error);
     if (status)
@@ -125,47 +135,49 @@ static xf_status damaged(const char *path, const char *how, xf_error *error)
   return xf_fail(error, XF_E_FORMAT, "%s: %s", path, how);
 }
 
-static xf_status check(const char *path, const struct xf_file *file, const xf_model *model,
-                       xf_error *error)
+static xf_status read_header(const char *path, const struct xf_file *file, const xf_model *model,
+                             struct header *out, xf_error *error)
 {
   const unsigned char *data = file->data;
   if (file->bytes < sizeof magic || memcmp(data, magic, sizeof magic) != 0)
     return damaged(path, "is no session file", error);
-  if (file->bytes < HEADER + CHECKSUM) return damaged(path, "the session file is cut off", error);
-  if (xf_load_le(data + 8, 4) != VERSION)
+  if (file->bytes < sizeof *out + CHECKSUM)
+    return damaged(path, "the session file is cut off", error);
+  memcpy(out, data, sizeof *out);
+  if (out->version != VERSION)
     return xf_fail(error, XF_E_FORMAT,
                    "%s: session file of version %lu; this program reads version %d", path,
-                   (unsigned long)xf_load_le(data + 8, 4), VERSION);
-  uint64_t n = xf_load_le(data + 40, 8);
-  if (n > XF_CACHE_MAX || file->bytes != HEADER + 4 * (size_t)n + CHECKSUM)
+                   (unsigned long)out->version, VERSION);
+  if (out->n > XF_CACHE_MAX ||
+      file->bytes != sizeof *out + (size_t)out->n * sizeof(int32_t) + CHECKSUM)
     return damaged(path, "the session file is cut off, or its length is damaged", error);
   size_t end = file->bytes - CHECKSUM;
-  if (xf_load_le(data + end, CHECKSUM) != hash(hash_begin(), data, end))
+  uint64_t checksum = hash(HASH_BEGIN, data, end);
+  if (memcmp(data + end, &checksum, CHECKSUM) != 0)
     return damaged(path, "the session file is damaged: its checksum is wrong", error);
-  if (xf_load_le(data + 16, 8) != fingerprint(model))
+  if (out->fingerprint != fingerprint(model))
     return damaged(path, "the session was made with another model", error);
-  if (xf_load_le(data + 36, 4) != xf_numerics_version())
+  if (out->numerics != xf_numerics_version())
     return xf_fail(error, XF_E_FORMAT, "%s: the session was made with numerics %lu; this is %lu",
-                   path, (unsigned long)xf_load_le(data + 36, 4),
-                   (unsigned long)xf_numerics_version());
+                   path, (unsigned long)out->numerics, (unsigned long)xf_numerics_version());
   return XF_OK;
 }
 
-static xf_status read_tokens(const char *path, const unsigned char *data, const xf_model *model,
-                             xf_session *out, xf_error *error)
+static xf_status read_session(const char *path, const struct xf_file *file, const xf_model *model,
+                              xf_session *out, xf_error *error)
 {
-  out->n_tokens = (size_t)xf_load_le(data + 40, 8);
-  out->tokens = xf_alloc(out->n_tokens, sizeof *out->tokens);
-  if (!out->tokens)
-    return xf_fail(error, XF_E_MEMORY, "%s: out of memory for %zu tokens", path, out->n_tokens);
-  for (size_t i = 0; i < out->n_tokens; i++) {
-    uint64_t token = xf_load_le(data + HEADER + 4 * i, 4);
-    if (token >= model->config.vocab)
-      return xf_fail(error, XF_E_FORMAT, "%s: token %zu of the session is not in the vocabulary",
-                     path, i);
-    out->tokens[i] = (int32_t)token;
-  }
-  return XF_OK;
+  struct header header;
+  xf_status status = read_header(path, file, model, &header, error);
+  if (status) return status;
+  size_t n = (size_t)header.n;
+  out->tokens = xf_alloc(n, sizeof *out->tokens);
+  if (!out->tokens) return xf_fail(error, XF_E_MEMORY, "%s: out of memory for %zu tokens", path, n);
+  memcpy(out->tokens, file->data + sizeof header, n * sizeof *out->tokens);
+  out->n_tokens = n;
+  out->seed = header.seed;
+  out->format = (xf_chat_format)header.format;
+  out->cut = header.cut != 0;
+  return check(path, model, out, XF_E_FORMAT, error);
 }
 
 xf_status xf_session_load(const char *path, const xf_model *model, xf_session *out, xf_error *error)
@@ -177,15 +189,7 @@ xf_status xf_session_load(const char *path, const xf_model *model, xf_session *o
   struct xf_file file;
   xf_status status = xf_file_map(path, &file, error);
   if (status) return status;
-  status = check(path, &file, model, error);
-  if (!status) status = read_tokens(path, file.data, model, out, error);
-  if (!status) {
-    out->seed = xf_load_le(file.data + 24, 8);
-    out->format = (xf_chat_format)xf_load_le(file.data + 12, 4);
-    out->cut = xf_load_le(file.data + 32, 4) != 0;
-    if (out->format && !xf_chat_format_name(out->format))
-      status = damaged(path, "the session has an unknown chat format", error);
-  }
+  status = read_session(path, &file, model, out, error);
   xf_file_unmap(&file);
   if (status) xf_session_free(out);
   return status;

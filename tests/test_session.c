@@ -140,6 +140,33 @@ static void test_other_models(void **state)
   expect_saved(TOKENS);
 }
 
+/* What loading would refuse is not saved. */
+static void test_false_sessions(void **state)
+{
+  (void)state;
+  static const int32_t bad[] = {-1, VOCAB, INT32_MIN, INT32_MAX};
+  xf_error error = {0};
+  save(TOKENS);
+  for (size_t i = 0; i < 4; i++) {
+    size_t at = i * 6;
+    int32_t good = tokens[at];
+    xf_session session = sample(TOKENS);
+    tokens[at] = bad[i];
+    xf_status status = xf_session_save(path, model, &session, &error);
+    tokens[at] = good;
+    assert_non_null(strstr(error.message, "is not in the vocabulary"));
+    expect_status(status, XF_E_ARGUMENT, &error);
+  }
+  for (unsigned format = 4; format; format *= 8) {
+    xf_session session = sample(TOKENS);
+    session.format = (xf_chat_format)format;
+    expect_status(xf_session_save(path, model, &session, &error), XF_E_ARGUMENT, &error);
+  }
+  xf_session without = {.struct_size = sizeof without, .n_tokens = 1};
+  expect_status(xf_session_save(path, model, &without, &error), XF_E_ARGUMENT, &error);
+  expect_saved(TOKENS);
+}
+
 /* What cannot be written leaves the old file, and nothing else. */
 static void test_failures(void **state)
 {
@@ -205,8 +232,8 @@ static int tear_down(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_round_trip), cmocka_unit_test(test_damage),
+      cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_damage),
       cmocka_unit_test(test_false_contents), cmocka_unit_test(test_other_models),
-      cmocka_unit_test(test_failures)};
+      cmocka_unit_test(test_false_sessions), cmocka_unit_test(test_failures)};
   return cmocka_run_group_tests_name("session", tests, set_up, tear_down);
 }
