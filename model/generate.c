@@ -23,13 +23,12 @@ struct xf_generator {
   xf_cache *cache;
   xf_decoder *decoder; /* NULL: no text */
   struct xf_sampler sampler;
-  struct xf_stop stop; /* n is 0 where there are no stop strings */
+  struct xf_stop stop; /* empty without text */
   bool ignore_eos;
   enum generator_state state;
   int32_t last;
-  float *logits;  /* [vocab] */
-  bool drawn;     /* the logits are those that `last` was drawn from */
-  float *scratch; /* [vocab], for log probabilities; NULL before they are first wanted */
+  float *logits; /* [vocab] */
+  bool drawn;    /* the logits are those that `last` was drawn from */
 };
 
 static xf_status fill_text(xf_generator *g, const xf_tokenizer *tokenizer,
@@ -39,7 +38,7 @@ static xf_status fill_text(xf_generator *g, const xf_tokenizer *tokenizer,
     return xf_fail(error, XF_E_ARGUMENT, "stop strings need a tokenizer");
   if (!tokenizer) return XF_OK;
   xf_status status = xf_decoder_create(tokenizer, &g->decoder, error);
-  if (status || !options->n_stop) return status;
+  if (status) return status;
   return xf_stop_init(&g->stop, options->stop, options->n_stop, xf_decoder_most(tokenizer), error);
 }
 
@@ -89,7 +88,6 @@ void xf_generator_destroy(xf_generator *generator)
   xf_stop_free(&generator->stop);
   xf_sampler_free(&generator->sampler);
   xf_free(generator->logits);
-  xf_free(generator->scratch);
   xf_free(generator);
 }
 
@@ -162,22 +160,6 @@ xf_status xf_generator_prompt(xf_generator *generator, const int32_t *ids, size_
   return status;
 }
 
-struct draw {
-  const xf_generator *generator;
-  int32_t *token;
-  xf_error *error;
-  xf_status status;
-};
-
-static void draw_task(void *arg, size_t slot, size_t item)
-{
-  (void)slot, (void)item;
-  struct draw *draw = arg;
-  const xf_generator *g = draw->generator;
-  draw->status =
-      xf_sampler_draw(&g->sampler, g->logits, xf_cache_length(g->cache), draw->token, draw->error);
-}
-
 static bool is_eos(const struct xf_config *config, int32_t token)
 {
   for (size_t i = 0; i < config->n_eos; i++)
@@ -196,7 +178,6 @@ static xf_status text_of(xf_generator *g, int32_t token, int *done, const char *
                    "the model chose token %ld, which the tokenizer cannot decode: does "
                    "tokenizer.model belong to another model?",
                    (long)token);
-  if (!g->stop.n) return XF_OK;
   xf_stop_push(&g->stop, *utf8, *bytes, false, utf8, bytes);
   if (g->stop.matched) *done = XF_DONE_STOP;
   return XF_OK;
@@ -224,9 +205,10 @@ xf_status xf_generator_next(xf_generator *generator, int32_t *token, int *done, 
     return xf_fail(error, XF_E_ARGUMENT, "xf_generator_next: token and done must be given");
   xf_status status = make_ready(g, error);
   if (status) return status;
-  struct draw draw = {.generator = g, .token = token, .error = error};
-  xf_parallel(g->model->context, 1, draw_task, &draw);
-  if (draw.status) return draw.status;
+  xf_fp_state caller = xf_fp_enter();
+  status = xf_sampler_draw(&g->sampler, g->logits, xf_cache_length(g->cache), token, error);
+  xf_fp_leave(caller);
+  if (status) return status;
   *done = !g->ignore_eos && is_eos(&g->model->config, *token) ? XF_DONE_EOS : 0;
   const char *text = "";
   size_t length = 0;
@@ -247,24 +229,10 @@ xf_status xf_generator_flush(xf_generator *generator, const char **utf8, size_t 
   if (!g || !utf8 || !bytes) return XF_E_ARGUMENT;
   *utf8 = "";
   *bytes = 0;
-  xf_status status = g->decoder ? xf_decoder_flush(g->decoder, utf8, bytes) : XF_OK;
-  if (!status && g->stop.n) xf_stop_push(&g->stop, *utf8, *bytes, true, utf8, bytes);
+  if (!g->decoder) return XF_OK;
+  xf_status status = xf_decoder_flush(g->decoder, utf8, bytes);
+  if (!status) xf_stop_push(&g->stop, *utf8, *bytes, true, utf8, bytes);
   return status;
-}
-
-struct logprobs {
-  const xf_generator *generator;
-  xf_token_logprob *chosen, *best;
-  size_t n;
-};
-
-static void logprobs_task(void *arg, size_t slot, size_t item)
-{
-  (void)slot, (void)item;
-  struct logprobs *a = arg;
-  const xf_generator *g = a->generator;
-  xf_sampler_logprobs(g->sampler.kernels, g->model->config.vocab, g->logits, g->scratch, a->chosen,
-                      a->best, a->n);
 }
 
 xf_status xf_generator_logprobs(xf_generator *generator, xf_token_logprob *chosen,
@@ -280,11 +248,9 @@ xf_status xf_generator_logprobs(xf_generator *generator, xf_token_logprob *chose
   if (!g->drawn)
     return xf_fail(error, XF_E_ARGUMENT,
                    "no log probabilities: call xf_generator_next successfully first");
-  if (!g->scratch) g->scratch = xf_alloc(vocab, sizeof(float));
-  if (!g->scratch)
-    return xf_fail(error, XF_E_MEMORY, "out of memory for log probabilities of %zu tokens", vocab);
   if (chosen) chosen->token = g->last;
-  struct logprobs arguments = {g, chosen, best, n};
-  xf_parallel(g->model->context, 1, logprobs_task, &arguments);
+  xf_fp_state caller = xf_fp_enter();
+  xf_sampler_logprobs(&g->sampler, g->logits, chosen, best, n);
+  xf_fp_leave(caller);
   return XF_OK;
 }

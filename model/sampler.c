@@ -45,11 +45,11 @@ static bool take_memory(struct xf_sampler *s)
 {
   bool draws = !greedy(s);
   bool cuts = draws && (s->top_k || s->top_p > 0 || s->typical > 0 || s->min_p > 0);
-  bool typical = draws && s->typical > 0, scores = draws || xf_adjust_active(&s->adjust);
-  if (scores) s->p = xf_alloc(s->vocab, sizeof *s->p);
+  bool typical = draws && s->typical > 0;
+  s->p = xf_alloc(s->vocab, sizeof *s->p);
   if (cuts) s->list = xf_alloc(s->vocab, sizeof *s->list);
   if (typical) s->e = xf_alloc(s->vocab, sizeof *s->e);
-  return (s->p || !scores) && (s->list || !cuts) && (s->e || !typical);
+  return s->p && (s->list || !cuts) && (s->e || !typical);
 }
 
 xf_status xf_sampler_init(struct xf_sampler *sampler, const struct xf_kernels *kernels,
@@ -181,14 +181,14 @@ static void find_best(size_t vocab, const float *x, xf_token_logprob *best, size
   }
 }
 
-void xf_sampler_logprobs(const struct xf_kernels *kernels, size_t vocab, const float *logits,
-                         float *scratch, xf_token_logprob *chosen, xf_token_logprob *best, size_t n)
+void xf_sampler_logprobs(const struct xf_sampler *s, const float *logits, xf_token_logprob *chosen,
+                         xf_token_logprob *best, size_t n)
 {
-  float top = logits[kernels->arg_max(vocab, logits)];
-  for (size_t i = 0; i < vocab; i++) scratch[i] = logits[i] - top;
-  float total = kernels->softmax(vocab, scratch, scale_of(1), scratch);
+  float top = logits[s->kernels->arg_max(s->vocab, logits)];
+  for (size_t i = 0; i < s->vocab; i++) s->p[i] = logits[i] - top;
+  float total = s->kernels->softmax(s->vocab, s->p, scale_of(1), s->p);
   float log_total = natural_log(total);
-  find_best(vocab, logits, best, n);
+  find_best(s->vocab, logits, best, n);
   for (size_t i = 0; i < n; i++) best[i].logprob = (best[i].logprob - top) - log_total;
   if (chosen) chosen->logprob = (logits[chosen->token] - top) - log_total;
 }

@@ -48,7 +48,7 @@ struct xf_sampler {
   size_t top_k;
   uint64_t seed;
   struct xf_adjust adjust;
-  float *p;       /* [vocab]; NULL where the logits themselves are the answer */
+  float *p;       /* [vocab] */
   float *e;       /* [vocab]; NULL unless typical is in use */
   uint32_t *list; /* [vocab]; NULL unless a cut is in use */
 };
@@ -66,15 +66,13 @@ void xf_sampler_accept(struct xf_sampler *sampler, const int32_t *ids, size_t n)
 
 /* logits: [vocab]. −inf rules a token out; NaN, +inf and a row of nothing but −inf are
  * XF_E_FORMAT: the weights that made them are damaged. Where only bias and penalties leave such a
- * row it is XF_E_ARGUMENT. The caller sees to round-to-nearest without
- * FTZ/DAZ (xf_parallel does). */
+ * row it is XF_E_ARGUMENT. The caller sees to round-to-nearest without FTZ/DAZ (xf_fp_enter). */
 xf_status xf_sampler_draw(const struct xf_sampler *sampler, const float *logits, uint64_t step,
                           int32_t *token, xf_error *error);
 
 /* Log probabilities of `chosen` and of the n ≤ vocab greatest logits, greatest first, ties to the
- * lowest id. scratch: [vocab]. Logits as xf_sampler_draw takes them, floating point likewise. */
-void xf_sampler_logprobs(const struct xf_kernels *kernels, size_t vocab, const float *logits,
-                         float *scratch, xf_token_logprob *chosen, xf_token_logprob *best,
-                         size_t n);
+ * lowest id. Logits as xf_sampler_draw takes them, floating point likewise. */
+void xf_sampler_logprobs(const struct xf_sampler *sampler, const float *logits,
+                         xf_token_logprob *chosen, xf_token_logprob *best, size_t n);
 
 #endif

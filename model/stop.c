@@ -10,7 +10,7 @@ xf_status xf_stop_init(struct xf_stop *stop, const char *const *strings, size_t 
                        xf_error *error)
 {
   *stop = (struct xf_stop){.n = n};
-  size_t all = 0, longest = 0;
+  size_t all = 0;
   if (n && !strings) return xf_fail(error, XF_E_ARGUMENT, "stop is NULL, n_stop is %zu", n);
   for (size_t i = 0; i < n; i++) {
     size_t bytes = strings[i] ? strlen(strings[i]) : 0;
@@ -18,12 +18,11 @@ xf_status xf_stop_init(struct xf_stop *stop, const char *const *strings, size_t 
     if (!xf_utf8_valid(strings[i], bytes))
       return xf_fail(error, XF_E_ARGUMENT, "stop: string %zu is not UTF-8", i);
     all += bytes + 1;
-    if (bytes > longest) longest = bytes;
+    if (bytes - 1 > stop->most_held) stop->most_held = bytes - 1;
   }
-  stop->longest = longest;
   stop->strings = xf_alloc(all, 1);
-  stop->back = xf_alloc(longest, 1);
-  stop->text = xf_alloc(longest + most + 1, 1);
+  stop->back = xf_alloc(stop->most_held, 1);
+  stop->text = xf_alloc(stop->most_held + most + 1, 1);
   if (!stop->strings || !stop->back || !stop->text) {
     xf_stop_free(stop);
     return xf_fail(error, XF_E_MEMORY, "out of memory for %zu stop strings", n);
@@ -76,7 +75,7 @@ static bool may_begin(const struct xf_stop *stop, const char *text, size_t n)
 /* Where the part of text[0 … n) begins that may become a stop string. */
 static size_t hold_from(const struct xf_stop *stop, size_t n)
 {
-  size_t i = n < stop->longest ? 0 : n - stop->longest + 1;
+  size_t i = n - xf_min(n, stop->most_held);
   while (i < n && !may_begin(stop, stop->text + i, n - i)) i++;
   return i;
 }

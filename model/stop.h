@@ -14,14 +14,15 @@
 struct xf_stop {
   char *strings; /* one behind the other, each with its NUL */
   size_t n;
-  size_t longest; /* bytes of the longest string */
-  char *back;     /* [longest], the first `held` bytes are held back */
+  size_t most_held; /* bytes of the longest string but one: 0 without strings */
+  char *back;       /* [most_held], the first `held` bytes are held back */
   size_t held;
-  char *text;   /* [longest + longest piece + 1] */
+  char *text;   /* [most_held + longest piece + 1] */
   bool matched; /* since the last reset: nothing comes out any more */
 };
 
-/* strings: [n]. most: bytes of the longest piece. XF_E_ARGUMENT, XF_E_MEMORY. */
+/* strings: [n], of which there may be none. most: bytes of the longest piece. XF_E_ARGUMENT,
+ * XF_E_MEMORY. */
 xf_status xf_stop_init(struct xf_stop *stop, const char *const *strings, size_t n, size_t most,
                        xf_error *error);
 void xf_stop_free(struct xf_stop *stop); /* leaves it empty; an empty one is allowed */

@@ -238,10 +238,10 @@ static void test_arguments(void **state)
   }
   generator = begin(cache, &plain);
   go_on(generator, 1);
-  failing_alloc_after(0);
+  failing_alloc_after(0); /* takes no memory */
   xf_status status = xf_generator_logprobs(generator, NULL, NULL, 0, &error);
   failing_alloc_off();
-  assert_int_equal(status, XF_E_MEMORY);
+  assert_int_equal(status, XF_OK);
   xf_generator_destroy(generator);
   xf_cache_destroy(cache);
 }

@@ -266,8 +266,9 @@ static void test_by_hand(void **state)
 static void test_logprobs(void **state)
 {
   (void)state;
-  static float x[MOST], scratch[MOST];
+  static float x[MOST];
   static xf_token_logprob first[MOST], best[MOST];
+  static const xf_generate_options greedy;
   struct rng rng = {8};
   for (int round = 0; round < 300; round++) {
     size_t vocab = 1 + rng_below(&rng, MOST), n = 1 + rng_below(&rng, vocab), isa = 0;
@@ -281,7 +282,10 @@ static void test_logprobs(void **state)
     for (const struct xf_kernels *k = NULL; (k = next_isa(k)); isa++) {
       xf_token_logprob chosen = {(int32_t)rng_below(&rng, vocab), 0};
       memset(best, 0, sizeof best); /* padding */
-      xf_sampler_logprobs(k, vocab, x, scratch, &chosen, best, n);
+      struct xf_sampler sampler;
+      assert_int_equal(xf_sampler_init(&sampler, k, vocab, &greedy, NULL), XF_OK);
+      xf_sampler_logprobs(&sampler, x, &chosen, best, n);
+      xf_sampler_free(&sampler);
       if (isa == 0) memcpy(first, best, sizeof best);
       assert_memory_equal(best, first, n * sizeof *best);
       for (size_t i = 0; i < n; i++) {

@@ -74,7 +74,7 @@ static void test_splits(void **state)
   for (int round = 0; round < 5000; round++) {
     char text[MOST + 1], words[STRINGS][8];
     const char *strings[STRINGS];
-    size_t count = 1 + rng_below(&rng, STRINGS), n = rng_below(&rng, MOST), letters = 2;
+    size_t count = rng_below(&rng, STRINGS + 1), n = rng_below(&rng, MOST), letters = 2;
     letters += rng_below(&rng, 3);
     for (size_t i = 0; i < n; i++) text[i] = "abc\0e"[rng_below(&rng, letters + 1)];
     for (size_t i = 0; i < count; i++) {
