@@ -52,14 +52,10 @@ static xf_status read_config(const char *path, char **out, xf_error *error)
   cJSON *json;
   xf_status status = xf_json_read(path, &json, error);
   if (status) return status;
-  const cJSON *field = cJSON_GetObjectItemCaseSensitive(json, "chat_template"), *item;
+  const cJSON *field = xf_json_get(json, "chat_template"), *item;
   const char *text = cJSON_GetStringValue(field);
-  if (cJSON_IsArray(field)) cJSON_ArrayForEach(item, field)
-    {
-      const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, "name"));
-      if (name && strcmp(name, "default") == 0)
-        text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, "template"));
-    }
+  cJSON_ArrayForEach(item, field) if (xf_json_is_text(xf_json_get(item, "name"), "default")) text =
+      cJSON_GetStringValue(xf_json_get(item, "template"));
   if (text) status = keep(path, text, strlen(text), out, error);
   cJSON_Delete(json);
   return status;

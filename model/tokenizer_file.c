@@ -24,6 +24,15 @@ static xf_status find_kind(const char *path, enum kind *kind, xf_error *error)
   return XF_OK;
 }
 
+/* What all readers end in: status is that of filling the list, which is freed. */
+static xf_status build(const char *path, xf_status status, struct xf_token_list *list,
+                       struct xf_tokenizer *tokenizer, xf_error *error)
+{
+  if (status == XF_OK) status = xf_vocabulary_build(path, list, tokenizer, error);
+  xf_token_list_free(list);
+  return status;
+}
+
 static xf_status read_sentencepiece(const char *path, struct xf_tokenizer *tokenizer,
                                     xf_error *error)
 {
@@ -35,8 +44,7 @@ static xf_status read_sentencepiece(const char *path, struct xf_tokenizer *token
     status = xf_fail(error, XF_E_UNSUPPORTED, "%s: larger than 1 GiB: no tokenizer.model", path);
   else
     status = xf_sentencepiece_parse(path, file.data, file.bytes, &list, error);
-  if (status == XF_OK) status = xf_vocabulary_build(path, &list, tokenizer, error);
-  xf_token_list_free(&list);
+  status = build(path, status, &list, tokenizer, error);
   xf_file_unmap(&file);
   return status;
 }
@@ -64,8 +72,7 @@ static xf_status read_json(const char *path, struct xf_tokenizer *tokenizer, xf_
   struct xf_token_list list = {0};
   status = read_config(path, &config, error);
   if (status == XF_OK) status = xf_tokenizer_json_list(path, json, config, &list, error);
-  if (status == XF_OK) status = xf_vocabulary_build(path, &list, tokenizer, error);
-  xf_token_list_free(&list);
+  status = build(path, status, &list, tokenizer, error);
   cJSON_Delete(config);
   cJSON_Delete(json);
   return status;
@@ -78,8 +85,7 @@ static xf_status read_gguf(const char *path, struct xf_tokenizer *tokenizer, xf_
   if (status != XF_OK) return status;
   struct xf_token_list list = {0};
   status = xf_tokenizer_gguf_list(&gguf, &list, error);
-  if (status == XF_OK) status = xf_vocabulary_build(path, &list, tokenizer, error);
-  xf_token_list_free(&list);
+  status = build(path, status, &list, tokenizer, error);
   xf_gguf_close(&gguf);
   return status;
 }

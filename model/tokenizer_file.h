@@ -17,10 +17,6 @@ xf_status xf_tokenizer_file_read(const char *path, struct xf_tokenizer *tokenize
 /* config: tokenizer_config.json from beside the file, or NULL. */
 xf_status xf_tokenizer_json_list(const char *path, const cJSON *json, const cJSON *config,
                                  struct xf_token_list *out, xf_error *error);
-/* The part of it that tells how text becomes tokens and back: normalizer, pre_tokenizer, decoder
- * and the settings of the model. */
-xf_status xf_tokenizer_json_rules(const char *path, const cJSON *json, struct xf_token_rules *out,
-                                  xf_error *error);
 
 xf_status xf_tokenizer_gguf_list(const struct xf_gguf *gguf, struct xf_token_list *out,
                                  xf_error *error);

@@ -4,6 +4,7 @@
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
 #include "model/tokenizer_file.h"
+#include "model/tokenizer_json.h"
 
 struct reader {
   const char *path;
@@ -12,19 +13,6 @@ struct reader {
   size_t limit; /* of the ids, ≥ 1 */
   xf_error *error;
 };
-
-static const cJSON *get(const cJSON *object, const char *key)
-{
-  return cJSON_GetObjectItemCaseSensitive(object, key);
-}
-
-static size_t count(const cJSON *list)
-{
-  size_t n = 0;
-  const cJSON *item;
-  cJSON_ArrayForEach(item, list) n++;
-  return n;
-}
 
 /* The piece of an id that a file gives, or NULL. */
 static struct xf_piece *piece_of(struct reader *r, const cJSON *id)
@@ -46,10 +34,11 @@ static bool spell(struct xf_piece *piece, const char *text)
 
 static xf_status read_vocabulary(struct reader *r)
 {
-  const cJSON *vocab = get(r->model, "vocab"), *added = get(r->json, "added_tokens"), *item;
+  const cJSON *vocab = xf_json_get(r->model, "vocab"),
+              *added = xf_json_get(r->json, "added_tokens"), *item;
   if (!cJSON_IsObject(vocab) || !vocab->child)
     return xf_fail(r->error, XF_E_FORMAT, "%s: model.vocab must hold {\"token\": id, …}", r->path);
-  r->limit = count(vocab) + count(added);
+  r->limit = (size_t)cJSON_GetArraySize(vocab) + (size_t)cJSON_GetArraySize(added);
   r->out->pieces = xf_alloc_zeroed(r->limit, sizeof *r->out->pieces);
   if (!r->out->pieces)
     return xf_fail(r->error, XF_E_MEMORY, "%s: out of memory for %zu tokens", r->path, r->limit);
@@ -75,21 +64,21 @@ static const char *unsupported_flag(const struct reader *r, const cJSON *token)
 {
   static const char *const flags[] = {"single_word", "lstrip", "rstrip"};
   for (size_t i = 0; i < 3; i++)
-    if (cJSON_IsTrue(get(token, flags[i]))) return flags[i];
-  const cJSON *normalizer = get(r->json, "normalizer");
+    if (cJSON_IsTrue(xf_json_get(token, flags[i]))) return flags[i];
+  const cJSON *normalizer = xf_json_get(r->json, "normalizer");
   bool normalizes = normalizer && !cJSON_IsNull(normalizer);
-  return normalizes && cJSON_IsTrue(get(token, "normalized")) ? "normalized" : NULL;
+  return normalizes && cJSON_IsTrue(xf_json_get(token, "normalized")) ? "normalized" : NULL;
 }
 
 static xf_status read_added(struct reader *r)
 {
-  const cJSON *added = get(r->json, "added_tokens"), *token;
+  const cJSON *added = xf_json_get(r->json, "added_tokens"), *token;
   if (added && !cJSON_IsNull(added) && !cJSON_IsArray(added))
     return xf_fail(r->error, XF_E_FORMAT, "%s: added_tokens must be a list", r->path);
   cJSON_ArrayForEach(token, added)
   {
-    const char *content = cJSON_GetStringValue(get(token, "content"));
-    struct xf_piece *piece = piece_of(r, get(token, "id"));
+    const char *content = cJSON_GetStringValue(xf_json_get(token, "content"));
+    struct xf_piece *piece = piece_of(r, xf_json_get(token, "id"));
     if (!content || !piece)
       return xf_fail(r->error, XF_E_FORMAT,
                      "%s: added_tokens: each must have a content and an id below %zu", r->path,
@@ -104,7 +93,8 @@ static xf_status read_added(struct reader *r)
       return xf_fail(r->error, XF_E_UNSUPPORTED,
                      "%s: added_tokens: %s of \"%.100s\" is true, which is not supported here",
                      r->path, flag, content);
-    piece->type = cJSON_IsTrue(get(token, "special")) ? XF_PIECE_CONTROL : XF_PIECE_USER_DEFINED;
+    piece->type =
+        cJSON_IsTrue(xf_json_get(token, "special")) ? XF_PIECE_CONTROL : XF_PIECE_USER_DEFINED;
   }
   return XF_OK;
 }
@@ -124,10 +114,10 @@ static bool read_merge(const cJSON *item, struct xf_merge_text *out)
 
 static xf_status read_merges(struct reader *r)
 {
-  const cJSON *merges = get(r->model, "merges"), *item;
+  const cJSON *merges = xf_json_get(r->model, "merges"), *item;
   if (!cJSON_IsArray(merges))
     return xf_fail(r->error, XF_E_FORMAT, "%s: model.merges must be a list", r->path);
-  size_t n = count(merges);
+  size_t n = (size_t)cJSON_GetArraySize(merges);
   r->out->merges = xf_alloc(n, sizeof *r->out->merges);
   if (!r->out->merges)
     return xf_fail(r->error, XF_E_MEMORY, "%s: out of memory for %zu merges", r->path, n);
@@ -150,36 +140,34 @@ static int32_t find_token(const struct reader *r, const char *text)
 /* The token that the template puts in front of a single text, or NULL. */
 static const char *template_bos(const cJSON *processor)
 {
-  const cJSON *first = get(processor, "single");
+  const cJSON *first = xf_json_get(processor, "single");
   first = first ? first->child : NULL;
-  return cJSON_GetStringValue(get(get(first, "SpecialToken"), "id"));
+  return cJSON_GetStringValue(xf_json_get(xf_json_get(first, "SpecialToken"), "id"));
 }
 
 static xf_status read_processor(const struct reader *r, const char **bos)
 {
-  const cJSON *processor = get(r->json, "post_processor"), *item = processor;
-  const char *type = cJSON_GetStringValue(get(processor, "type"));
-  if (type && strcmp(type, "Sequence") == 0) {
-    item = get(processor, "processors");
-    item = item ? item->child : NULL;
-  }
-  for (; item && !cJSON_IsNull(item); item = item == processor ? NULL : item->next) {
-    type = cJSON_GetStringValue(get(item, "type"));
-    if (type && strcmp(type, "TemplateProcessing") == 0)
+  struct xf_json_parts parts;
+  xf_status status =
+      xf_json_parts_read(r->path, r->json, "post_processor", "processors", &parts, r->error);
+  for (size_t i = 0; !status && i < parts.n; i++) {
+    const cJSON *item = parts.list[i];
+    const char *type = cJSON_GetStringValue(xf_json_get(item, "type"));
+    if (xf_json_is_type(item, "TemplateProcessing"))
       *bos = template_bos(item);
-    else if (!type || strcmp(type, "ByteLevel") != 0) /* which only moves offsets */
-      return xf_fail(r->error, XF_E_UNSUPPORTED,
-                     "%s: post_processor %.100s is not supported; TemplateProcessing is", r->path,
-                     type ? type : "without a type");
+    else if (!xf_json_is_type(item, "ByteLevel")) /* which only moves offsets */
+      status = xf_fail(r->error, XF_E_UNSUPPORTED,
+                       "%s: post_processor %.100s is not supported; TemplateProcessing is", r->path,
+                       type ? type : "without a type");
   }
-  return XF_OK;
+  return status;
 }
 
 /* {"content": "<s>", …} or "<s>". */
 static const char *config_token(const cJSON *config, const char *key)
 {
-  const cJSON *token = get(config, key);
-  return cJSON_GetStringValue(cJSON_IsObject(token) ? get(token, "content") : token);
+  const cJSON *token = xf_json_get(config, key);
+  return cJSON_GetStringValue(cJSON_IsObject(token) ? xf_json_get(token, "content") : token);
 }
 
 static xf_status read_bos(struct reader *r, const cJSON *config)
@@ -192,7 +180,7 @@ static xf_status read_bos(struct reader *r, const cJSON *config)
   if (!bos) bos = in_template;
   rules->bos = find_token(r, bos);
   rules->eos = find_token(r, eos);
-  const cJSON *adds = get(config, "add_bos_token");
+  const cJSON *adds = xf_json_get(config, "add_bos_token");
   rules->adds_bos = rules->bos >= 0 && (cJSON_IsBool(adds) ? cJSON_IsTrue(adds) : !!in_template);
   const char *lacking = bos && rules->bos < 0 ? bos : eos && rules->eos < 0 ? eos : NULL;
   if (!lacking) return XF_OK;
@@ -205,13 +193,14 @@ xf_status xf_tokenizer_json_list(const char *path, const cJSON *json, const cJSO
                                  struct xf_token_list *out, xf_error *error)
 {
   struct reader r = {
-      .path = path, .json = json, .model = get(json, "model"), .out = out, .error = error};
+      .path = path, .json = json, .model = xf_json_get(json, "model"), .out = out, .error = error};
   xf_status status = xf_tokenizer_json_rules(path, json, &out->rules, error);
   if (!status) status = read_vocabulary(&r);
   if (!status) status = read_added(&r);
   if (!status) status = read_merges(&r);
   if (!status) status = read_bos(&r, config);
-  int32_t unknown = status ? -1 : find_token(&r, cJSON_GetStringValue(get(r.model, "unk_token")));
+  int32_t unknown =
+      status ? -1 : find_token(&r, cJSON_GetStringValue(xf_json_get(r.model, "unk_token")));
   if (unknown >= 0) out->pieces[unknown].type = XF_PIECE_UNKNOWN;
   return status;
 }
