@@ -139,7 +139,7 @@ static bool finish_word(struct word *word, struct xf_ids *out)
   return true;
 }
 
-static bool add_symbol(struct word *word, uint32_t start, uint32_t bytes)
+static bool add_symbol(struct word *word, uint32_t start, uint32_t bytes, int32_t id)
 {
   if (word->n == word->capacity) {
     size_t capacity = word->capacity ? 2 * word->capacity : 64;
@@ -152,7 +152,6 @@ static bool add_symbol(struct word *word, uint32_t start, uint32_t bytes)
   }
   uint32_t index = (uint32_t)word->n++;
   if (index > 0) word->symbols[index - 1].next = index;
-  int32_t id = xf_vocabulary_find(word->tokenizer, word->text + start, bytes);
   word->symbols[index] = (struct symbol){start, bytes, index > 0 ? index - 1 : NONE, NONE, id};
   return true;
 }
@@ -187,7 +186,8 @@ static bool encode_marked(struct word *word, size_t bytes, struct xf_ids *out)
     uint32_t n = symbol_bytes(at, bytes - i);
     bool space = xf_begins_with_space_mark(at, n);
     if (space && !after_space && tokenizer->words_apart && !finish_word(word, out)) return false;
-    if (!add_symbol(word, (uint32_t)i, n)) return false;
+    int32_t piece = xf_vocabulary_find(tokenizer, at, n);
+    if (!add_symbol(word, (uint32_t)i, n, piece)) return false;
     after_space = space;
     i += n;
   }
@@ -205,8 +205,10 @@ static bool encode_word(struct word *word, size_t begin, size_t bytes, struct xf
       return true;
     }
   }
-  for (size_t i = 0; i < bytes; i++)
-    if (!add_symbol(word, (uint32_t)(begin + i), 1)) return false;
+  for (size_t i = begin; i < begin + bytes; i++) {
+    int32_t id = tokenizer->byte_ids[(unsigned char)word->text[i]];
+    if (!add_symbol(word, (uint32_t)i, 1, id)) return false;
+  }
   return finish_word(word, out);
 }
 

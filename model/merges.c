@@ -103,23 +103,19 @@ xf_status xf_merges_build(const char *path, const struct xf_token_list *list,
                           struct xf_tokenizer *tokenizer, xf_error *error)
 {
   if (list->by_score) return XF_OK;
-  size_t slots = 2, longest = 0;
+  size_t longest = 0;
   if (list->n_merges > XF_TEXT_LIMIT)
     return xf_fail(error, XF_E_UNSUPPORTED, "%s: %zu merges are too many", path, list->n_merges);
-  while (slots < 2 * list->n_merges) slots *= 2;
   for (size_t i = 0; i < list->n_merges; i++) {
     size_t bytes = (size_t)list->merges[i].left_bytes + list->merges[i].right_bytes;
     if (bytes > longest) longest = bytes;
   }
-  tokenizer->merge_mask = slots - 1;
-  tokenizer->merge_slots = xf_alloc(slots, sizeof *tokenizer->merge_slots);
+  tokenizer->merge_slots = xf_slots_create(list->n_merges, &tokenizer->merge_mask);
   tokenizer->merges = xf_alloc(list->n_merges, sizeof *tokenizer->merges);
   char *scratch = xf_alloc(longest, 1);
   xf_status status = XF_OK;
   if (!tokenizer->merge_slots || !tokenizer->merges || !scratch)
     status = xf_fail(error, XF_E_MEMORY, "%s: out of memory for %zu merges", path, list->n_merges);
-  else
-    memset(tokenizer->merge_slots, 0xFF, slots * sizeof *tokenizer->merge_slots); /* −1 */
   for (size_t i = 0; status == XF_OK && i < list->n_merges; i++)
     status = add_merge(path, &list->merges[i], tokenizer, scratch, error);
   xf_free(scratch);

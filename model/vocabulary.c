@@ -130,26 +130,35 @@ static xf_status add_piece(const char *path, struct xf_tokenizer *tokenizer, int
   if (tokenizer->slots[slot] >= 0) return twice(path, piece, id, error);
   tokenizer->slots[slot] = id;
   if (piece->bytes > tokenizer->longest_spelling) tokenizer->longest_spelling = piece->bytes;
-  if (piece->type != XF_PIECE_NORMAL) return XF_OK;
-  if (tokenizer->rules.byte_level && piece->bytes == 1)
-    tokenizer->byte_ids[(unsigned char)piece->spelling[0]] = id;
-  if (has_inner_space(piece)) tokenizer->words_apart = false;
+  if (tokenizer->rules.byte_level) {
+    if (piece->bytes == 1) tokenizer->byte_ids[(unsigned char)piece->spelling[0]] = id;
+  } else if (piece->type == XF_PIECE_NORMAL && has_inner_space(piece)) {
+    tokenizer->words_apart = false;
+  }
   return XF_OK;
+}
+
+int32_t *xf_slots_create(size_t n, size_t *mask)
+{
+  size_t slots = 2;
+  while (slots < 2 * n) slots *= 2;
+  *mask = slots - 1;
+  int32_t *free_slots = xf_alloc(slots, sizeof *free_slots);
+  if (free_slots) memset(free_slots, 0xFF, slots * sizeof *free_slots);
+  return free_slots;
 }
 
 static xf_status allocate(const char *path, const struct xf_token_list *list,
                           struct xf_tokenizer *tokenizer, xf_error *error)
 {
-  size_t bytes = 0, trie_nodes = 1, slots = 2;
+  size_t bytes = 0, trie_nodes = 1;
   for (size_t i = 0; i < list->n && bytes <= XF_TEXT_LIMIT; i++) {
     bytes += list->pieces[i].bytes;
     if (XF_SPECIAL >> list->pieces[i].type & 1) trie_nodes += list->pieces[i].bytes;
   }
   if (bytes > XF_TEXT_LIMIT || list->n > XF_TEXT_LIMIT)
     return xf_fail(error, XF_E_UNSUPPORTED, "%s: more than 1 GiB of tokens", path);
-  while (slots < 2 * list->n) slots *= 2;
-  tokenizer->slot_mask = slots - 1;
-  tokenizer->slots = xf_alloc(slots, sizeof *tokenizer->slots);
+  tokenizer->slots = xf_slots_create(list->n, &tokenizer->slot_mask);
   tokenizer->trie = xf_alloc(trie_nodes, sizeof *tokenizer->trie);
   tokenizer->pieces = xf_alloc(list->n, sizeof *tokenizer->pieces);
   tokenizer->spellings = xf_alloc(bytes, 1);
@@ -158,8 +167,7 @@ static xf_status allocate(const char *path, const struct xf_token_list *list,
   if (!tokenizer->slots || !tokenizer->trie || !tokenizer->pieces || !tokenizer->spellings ||
       !tokenizer->texts || !tokenizer->text_ends)
     return xf_fail(error, XF_E_MEMORY, "%s: out of memory for %zu pieces", path, list->n);
-  memset(tokenizer->slots, 0xFF, slots * sizeof *tokenizer->slots); /* −1 */
-  memset(tokenizer->byte_ids, 0xFF, sizeof tokenizer->byte_ids);
+  memset(tokenizer->byte_ids, 0xFF, sizeof tokenizer->byte_ids); /* −1 */
   tokenizer->trie[0] = (struct xf_trie_node){.id = -1};
   tokenizer->trie_nodes = 1;
   return XF_OK;

@@ -23,7 +23,7 @@ struct xf_tokenizer {
   struct xf_piece *pieces; /* [n] */
   size_t n;
   char *spellings;
-  int32_t byte_ids[256]; /* of the pieces that stand for one byte; −1: there is none */
+  int32_t byte_ids[256]; /* of the pieces that are one byte; −1: there is none */
 
   /* What each piece adds to a text: id's is texts[text_ends[id − 1] … text_ends[id]). */
   char *texts;
@@ -65,6 +65,9 @@ void xf_vocabulary_free(struct xf_tokenizer *tokenizer);
 /* The id of the NORMAL or USER_DEFINED piece of that spelling, or −1. */
 int32_t xf_vocabulary_find(const struct xf_tokenizer *tokenizer, const char *spelling,
                            size_t bytes);
+
+/* Slots for n entries, all free (−1), and their count as a mask. NULL: out of memory. */
+int32_t *xf_slots_create(size_t n, size_t *mask);
 
 /* The merges of a list, as ids. The pieces are there already. */
 xf_status xf_merges_build(const char *path, const struct xf_token_list *list,

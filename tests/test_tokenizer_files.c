@@ -161,6 +161,11 @@ static void form_c(void **state)
   check_json(&nfc, "q\xCC\x81\xCC\xA3\xE2\x84\xAB", "113 204 163 204 129 195 133");
   check_json(&nfc, "\xE1\x84\x92\xE1\x85\xA1\xE1\x86\xAB", "237 149 156");
   check_json(&nfc, "e\xFF\xCC\x81\xC3", "101 255 204 129 195");
+  /* U+212A is K: a token that is cut out of the text, and is a byte's all the same. */
+  const struct json_parts kelvin = {
+      .normalizer = "{\"type\": \"NFC\"}",
+      .added = ", {\"id\": 75, \"content\": \"K\", \"normalized\": false}"};
+  check_json(&kelvin, "aK\xE2\x84\xAA", "97 75 75");
 }
 
 static void refused_json(void **state)
