@@ -3,16 +3,23 @@
  * f64, so that all of them give the same tokens on every ISA.
  *
  * A list begins as all ids, ascending. "Best first" is p descending, ties to the lowest id.
- *   top_k      the first top_k of the list best first, in that order
- *   typical    tokens with p = 0 leave the list; μ = Σ p·e / Σ p (products, sums and the division
- * in f64, in the list's order), rounded to f32; the list in ascending order of |e − μ|, ties best
- * first, cut behind the first token whose running sum of p is ≥ typical · Σ p (a running sum in the
- * list's order) top_p      the list best first, cut behind the first token whose running sum of p
- * is ≥ top_p · total; total is xf_kernels.softmax's where the list still holds every token, else
- * the running sum of p in the list's order min_p      tokens with p < min_p · (the list's greatest
- * p) leave the list e is log2 p as softmax had it, (x − max x) · c: |e − μ| is how far a token's
- * information is from the expected one, the entropy of the list, in bits; the list's normalization
- * cancels.
+ *
+ *   top_k    the first top_k of the list best first, in that order
+ *
+ *   typical  tokens with p = 0 leave the list;
+ *            μ = Σ p·e / Σ p, products, sums and the division in f64, in the list's order, rounded
+ *            to f32;
+ *            the list in ascending order of |e − μ|, ties best first, is cut behind the first token
+ *            whose running sum of p is ≥ typical · Σ p (a running sum in the list's order)
+ *
+ *   top_p    the list best first, cut behind the first token whose running sum of p is
+ *            ≥ top_p · total; total is xf_kernels.softmax's where the list still holds every token,
+ *            else the running sum of p in the list's order
+ *
+ *   min_p    tokens with p < min_p · (the list's greatest p) leave the list
+ *
+ * e is log2 p as softmax had it, (x − max x) · c: |e − μ| is how far a token's information is from
+ * the expected one, the entropy of the list, in bits; the list's normalization cancels.
  *
  * Sources: Fan et al. 2018, "Hierarchical neural story generation" (top-k); Meister et al. 2023,
  * "Locally typical sampling"; Holtzman et al. 2020, "The curious case of neural text degeneration"
