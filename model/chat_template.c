@@ -3,7 +3,6 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "dispatch/error.h"
 #include "dispatch/memory.h"
 #include "model/file.h"
 #include "model/gguf.h"

@@ -3,6 +3,7 @@
 #ifndef XF_MODEL_SENTENCEPIECE_H
 #define XF_MODEL_SENTENCEPIECE_H
 
+#include "exactflash/status.h"
 #include "model/token_list.h"
 
 /* data must outlive *out (zeroed by the caller, to be freed with xf_token_list_free in any case);

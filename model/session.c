@@ -9,7 +9,7 @@
  *   u64      n
  *   i32[n]   tokens
  *   u64      FNV-1a of all in front of it
- * FNV-1a (Fowler, Noll & Vo) finds any change of one byte, and misses others with a probability of
+ * FNV-1a finds any change of one byte, and misses others with a probability of
  * 2⁻⁶⁴. */
 #include <string.h>
 
@@ -18,6 +18,7 @@
 #include "dispatch/options.h"
 #include "exactflash/chat.h"
 #include "model/file.h"
+#include "model/fnv.h"
 #include "model/model.h"
 #include "model/new_file.h"
 
@@ -33,15 +34,6 @@ struct header {
   uint64_t n;
 };
 _Static_assert(sizeof(struct header) == 48, "no gaps");
-
-#define HASH_BEGIN 0xCBF29CE484222325u
-
-static uint64_t hash(uint64_t h, const void *data, size_t bytes)
-{
-  const unsigned char *p = data;
-  for (size_t i = 0; i < bytes; i++) h = (h ^ p[i]) * 0x100000001B3u;
-  return h;
-}
 
 /* Sizes, settings and the last norm's weights, which no training leaves as they were. */
 static uint64_t fingerprint(const xf_model *model)
@@ -64,9 +56,9 @@ static uint64_t fingerprint(const xf_model *model)
   const double settings[] = {(double)c->rms_eps,     rope->theta,
                              rope->factor,           rope->low_freq_factor,
                              rope->high_freq_factor, rope->original_max_positions};
-  uint64_t h = hash(HASH_BEGIN, sizes, sizeof sizes);
-  h = hash(h, settings, sizeof settings);
-  return hash(h, model->weights.norm, c->hidden * sizeof(float));
+  uint64_t h = xf_fnv(XF_FNV_BEGIN, sizes, sizeof sizes);
+  h = xf_fnv(h, settings, sizeof settings);
+  return xf_fnv(h, model->weights.norm, c->hidden * sizeof(float));
 }
 
 /* What neither a caller nor a file may have in a session. */
@@ -95,7 +87,7 @@ static void fill(unsigned char *file, const xf_model *model, const xf_session *s
   memcpy(header.magic, magic, sizeof magic);
   memcpy(file, &header, sizeof header);
   if (bytes) memcpy(file + sizeof header, s->tokens, bytes);
-  uint64_t checksum = hash(HASH_BEGIN, file, end);
+  uint64_t checksum = xf_fnv(XF_FNV_BEGIN, file, end);
   memcpy(file + end, &checksum, CHECKSUM);
 }
 
@@ -152,7 +144,7 @@ static xf_status read_header(const char *path, const struct xf_file *file, const
       file->bytes != sizeof *out + (size_t)out->n * sizeof(int32_t) + CHECKSUM)
     return damaged(path, "the session file is cut off, or its length is damaged", error);
   size_t end = file->bytes - CHECKSUM;
-  uint64_t checksum = hash(HASH_BEGIN, data, end);
+  uint64_t checksum = xf_fnv(XF_FNV_BEGIN, data, end);
   if (memcmp(data + end, &checksum, CHECKSUM) != 0)
     return damaged(path, "the session file is damaged: its checksum is wrong", error);
   if (out->fingerprint != fingerprint(model))

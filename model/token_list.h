@@ -8,7 +8,6 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "exactflash/status.h"
 #include "model/split.h"
 
 /* U+2581, which stands for a space in the spelling of a piece. */

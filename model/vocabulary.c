@@ -4,12 +4,11 @@
 
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
+#include "model/fnv.h"
 
-/* FNV-1a (Fowler, Noll & Vo). */
 static size_t hash(const char *spelling, size_t bytes)
 {
-  uint64_t h = 0xCBF29CE484222325u;
-  for (size_t i = 0; i < bytes; i++) h = (h ^ (unsigned char)spelling[i]) * 0x100000001B3u;
+  uint64_t h = xf_fnv(XF_FNV_BEGIN, spelling, bytes);
   return (size_t)(h ^ h >> 32);
 }
 
