@@ -2,13 +2,32 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
 #include "model/file.h"
+
+/* The name that the file will have: where there is one already, that behind its links (in real).
+ * The right to create files in the folder is not enough to replace one. */
+static xf_status find_target(const char *path, char real[static PATH_MAX], const char **target,
+                             xf_error *error)
+{
+  struct stat status;
+  *target = path;
+  if (lstat(path, &status) != 0) return XF_OK; /* a new file */
+  if (!realpath(path, real)) return xf_file_fail(error, path, "follow the link", errno);
+  if (stat(real, &status) != 0) return xf_file_fail(error, path, "stat", errno);
+  if (!S_ISREG(status.st_mode)) return xf_fail(error, XF_E_FILE, "%s: is not a regular file", path);
+  if (access(real, W_OK) != 0) return xf_file_fail(error, path, "write", errno);
+  *target = real;
+  return XF_OK;
+}
 
 /* The name while it grows: PATH.PID-NUMBER.tmp */
 static xf_status open_temporary(struct xf_new_file *file, size_t bytes, xf_error *error)
@@ -26,13 +45,17 @@ static xf_status open_temporary(struct xf_new_file *file, size_t bytes, xf_error
 xf_status xf_new_file_create(const char *path, struct xf_new_file *out, xf_error *error)
 {
   enum { SUFFIX = 48 };
-  size_t bytes = strlen(path) + 1;
+  char real[PATH_MAX];
+  const char *target;
+  *out = (struct xf_new_file){0};
+  xf_status status = find_target(path, real, &target, error);
+  if (status != XF_OK) return status;
+  size_t bytes = strlen(target) + 1;
   *out = (struct xf_new_file){xf_alloc(bytes, 1), xf_alloc(bytes + SUFFIX, 1), -1};
-  xf_status status = XF_OK;
   if (!out->path || !out->temporary) {
     status = xf_file_no_memory(error, path);
   } else {
-    memcpy(out->path, path, bytes);
+    memcpy(out->path, target, bytes);
     status = open_temporary(out, bytes + SUFFIX, error);
   }
   if (status == XF_OK) return XF_OK;

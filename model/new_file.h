@@ -1,5 +1,6 @@
 /* A file that has its name only once it is whole: it grows under another name beside it, is synced
- * to the disk and then renamed, in place of a file that had the name. */
+ * to the disk and then renamed, in place of a file that had the name. A link to a file stays one.
+ * What is no regular file, or may not be written, is not replaced. */
 #ifndef XF_MODEL_NEW_FILE_H
 #define XF_MODEL_NEW_FILE_H
 

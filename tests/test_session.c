@@ -2,10 +2,12 @@
 #include "exactflash/exactflash.h"
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/failing_alloc.h"
@@ -208,6 +210,72 @@ static void test_failures(void **state)
   expect_saved(TOKENS);
 }
 
+/* Saving under another name fails and leaves what is there; the message holds a word. */
+static void expect_kept(const char *name, const char *word)
+{
+  struct stat before, after;
+  xf_session session = sample(3);
+  xf_error error = {0};
+  assert_int_equal(lstat(name, &before), 0);
+  assert_int_equal(xf_session_save(name, model, &session, &error), XF_E_FILE);
+  if (!strstr(error.message, name) || !strstr(error.message, word)) fail_msg("%s", error.message);
+  assert_int_equal(lstat(name, &after), 0);
+  assert_true(before.st_ino == after.st_ino && before.st_mode == after.st_mode);
+}
+
+static void test_links(void **state)
+{
+  (void)state;
+  char link[4096], to_link[4096];
+  struct stat status;
+  xf_session session = sample(7);
+  xf_error error = {0};
+  snprintf(link, sizeof link, "%s/link", folder);
+  snprintf(to_link, sizeof to_link, "%s/to_link", folder);
+  assert_int_equal(symlink("saved", link), 0);
+  assert_int_equal(symlink(link, to_link), 0);
+  save(TOKENS);
+  expect_ok(xf_session_save(to_link, model, &session, &error), &error);
+  assert_true(lstat(link, &status) == 0 && S_ISLNK(status.st_mode));
+  assert_true(lstat(to_link, &status) == 0 && S_ISLNK(status.st_mode));
+  assert_true(lstat(path, &status) == 0 && S_ISREG(status.st_mode));
+  expect_saved(7);
+  unlink(path);
+  expect_kept(link, "No such file");
+  unlink(link);
+  unlink(to_link);
+}
+
+static void test_no_file(void **state)
+{
+  (void)state;
+  char pipe[4096];
+  snprintf(pipe, sizeof pipe, "%s/pipe", folder);
+  assert_int_equal(mkfifo(pipe, 0600), 0);
+  expect_kept(pipe, "not a regular file");
+  expect_kept(folder, "not a regular file");
+  unlink(pipe);
+}
+
+/* Root may write everything, and is somebody else meanwhile. */
+static void test_read_only(void **state)
+{
+  (void)state;
+  enum { NOBODY = 65534 };
+  bool root = getuid() == 0;
+  save(TOKENS);
+  assert_int_equal(chmod(path, 0444), 0);
+  assert_int_equal(chmod(folder, 0777), 0);
+  if (root) assert_int_equal(setresuid(NOBODY, NOBODY, 0), 0);
+  bool reachable = access(path, R_OK) == 0; /* for others than root, TMPDIR may not be */
+  if (reachable) expect_kept(path, "cannot write");
+  if (root) assert_int_equal(setresuid(0, 0, 0), 0);
+  expect_saved(TOKENS);
+  assert_int_equal(chmod(folder, 0700), 0);
+  unlink(path);
+  if (!reachable) skip();
+}
+
 static int set_up(void **state)
 {
   (void)state;
@@ -234,6 +302,8 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_damage),
       cmocka_unit_test(test_false_contents), cmocka_unit_test(test_other_models),
-      cmocka_unit_test(test_false_sessions), cmocka_unit_test(test_failures)};
+      cmocka_unit_test(test_false_sessions), cmocka_unit_test(test_failures),
+      cmocka_unit_test(test_links),          cmocka_unit_test(test_no_file),
+      cmocka_unit_test(test_read_only)};
   return cmocka_run_group_tests_name("session", tests, set_up, tear_down);
 }

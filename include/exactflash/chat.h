@@ -77,7 +77,8 @@ typedef struct xf_session {
   int cut;               /* 1: the last answer was cut (XF_CHAT_CUT) */
 } xf_session;
 
-/* Replaces the file as a whole: whatever happens meanwhile, it holds the old or the new session.
+/* Replaces the file as a whole: whatever happens meanwhile, it holds the old or the new session. A
+ * link to the file stays a link; what is no regular file, or read-only, is not replaced.
  * XF_E_ARGUMENT where tokens are not in the model's vocabulary or there is no such format. */
 XF_API xf_status xf_session_save(const char *path, const xf_model *model, const xf_session *session,
                                  xf_error *error);
