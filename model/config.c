@@ -147,38 +147,35 @@ static xf_status check_variant(const struct object *top)
   return status == XF_OK ? check_whole_rotation(top) : status;
 }
 
-xf_status xf_config_check_head_dim(const char *path, const char *field, size_t head_dim,
-                                   xf_error *error)
+xf_status xf_config_check_heads(const char *path, const struct xf_head_fields *names,
+                                struct xf_config *config, xf_error *error)
 {
-  if (head_dim < 8 || head_dim > 256 || head_dim % 2 != 0)
+  size_t hidden = config->hidden, heads = config->heads;
+  if (heads % config->kv_heads != 0)
+    return xf_fail(error, XF_E_FORMAT, "%s: %s (%zu) is no multiple of %s (%zu)", path,
+                   names->heads, heads, names->kv_heads, config->kv_heads);
+  if (config->head_dim == 0 && hidden % heads != 0)
+    return xf_fail(error, XF_E_FORMAT, "%s: %s (%zu) is no multiple of %s (%zu), and %s is missing",
+                   path, names->hidden, hidden, names->heads, heads, names->head_dim);
+  if (config->head_dim == 0) config->head_dim = hidden / heads;
+  if (config->head_dim < 8 || config->head_dim > 256 || config->head_dim % 2 != 0)
     return xf_fail(error, XF_E_UNSUPPORTED,
-                   "%s: %s: only even sizes from 8 to 256 are supported, not %zu", path, field,
-                   head_dim);
+                   "%s: %s: only even sizes from 8 to 256 are supported, not %zu", path,
+                   names->head_dim, config->head_dim);
   return XF_OK;
 }
 
-/* heads, kv_heads and head_dim. */
 static xf_status read_heads(const struct object *top, struct xf_config *config)
 {
-  xf_status status = require_integer(top, "num_attention_heads", XF_MAX_HEADS, &config->heads);
-  if (status != XF_OK) return status;
+  static const struct xf_head_fields names = {"hidden_size", "num_attention_heads",
+                                              "num_key_value_heads", "head_dim"};
+  xf_status status = require_integer(top, names.heads, XF_MAX_HEADS, &config->heads);
   config->kv_heads = config->heads;
-  status = read_integer(top, "num_key_value_heads", 1, XF_MAX_HEADS, &config->kv_heads);
-  if (status != XF_OK) return status;
-  if (config->heads % config->kv_heads != 0)
-    return xf_fail(top->error, XF_E_FORMAT,
-                   "%s: num_attention_heads (%zu) is no multiple of num_key_value_heads (%zu)",
-                   top->path, config->heads, config->kv_heads);
-  if (!find(top, "head_dim") && config->hidden % config->heads != 0)
-    return xf_fail(
-        top->error, XF_E_FORMAT,
-        "%s: hidden_size (%zu) is no multiple of num_attention_heads (%zu), and head_dim "
-        "is missing",
-        top->path, config->hidden, config->heads);
-  config->head_dim = config->hidden / config->heads;
-  status = read_integer(top, "head_dim", 1, XF_MAX_WIDTH, &config->head_dim);
-  if (status != XF_OK) return status;
-  return xf_config_check_head_dim(top->path, "head_dim", config->head_dim, top->error);
+  if (status == XF_OK)
+    status = read_integer(top, names.kv_heads, 1, XF_MAX_HEADS, &config->kv_heads);
+  if (status == XF_OK)
+    status = read_integer(top, names.head_dim, 1, XF_MAX_WIDTH, &config->head_dim);
+  return status == XF_OK ? xf_config_check_heads(top->path, &names, config, top->error) : status;
 }
 
 static xf_status read_sizes(const struct object *top, struct xf_config *config)

@@ -48,9 +48,15 @@ struct xf_gguf;
  * as large as the tensor token_embd.weight says. */
 xf_status xf_config_read_gguf(const struct xf_gguf *gguf, struct xf_config *out, xf_error *error);
 
-/* What both need: a size that the kernels can do. */
-xf_status xf_config_check_head_dim(const char *path, const char *field, size_t head_dim,
-                                   xf_error *error);
+/* The names of these fields in a file, for messages. */
+struct xf_head_fields {
+  const char *hidden, *heads, *kv_heads, *head_dim;
+};
+
+/* What both do with them when they are read: a head_dim of 0 becomes hidden / heads; groups must be
+ * whole and head_dim a size that the kernels can do. */
+xf_status xf_config_check_heads(const char *path, const struct xf_head_fields *names,
+                                struct xf_config *config, xf_error *error);
 
 /* inv_freq[head_dim/2] as transformers computes it in float: the power in double and rounded, every
  * other operation in float. Without a checkpoint's factors. */

@@ -65,32 +65,20 @@ static xf_status check_architecture(const struct xf_gguf *gguf, xf_error *error)
                  key, (int)xf_min(name.bytes, 80), name.text);
 }
 
-/* heads and kv_heads; head_dim is that of k, v and RoPE. */
+/* One head_dim is that of k, v and RoPE. */
 static xf_status read_heads(const struct xf_gguf *gguf, struct xf_config *config, xf_error *error)
 {
+  static const struct xf_head_fields names = {
+      "llama.embedding_length", "llama.attention.head_count", "llama.attention.head_count_kv",
+      "llama.attention.key_length"};
   static const char *const same[] = {"llama.attention.value_length", "llama.rope.dimension_count"};
-  static const char *const key_length = "llama.attention.key_length";
-  xf_status status =
-      require_size(gguf, "llama.attention.head_count", XF_MAX_HEADS, &config->heads, error);
+  xf_status status = require_size(gguf, names.heads, XF_MAX_HEADS, &config->heads, error);
   config->kv_heads = config->heads;
   if (status == XF_OK)
-    status =
-        read_size(gguf, "llama.attention.head_count_kv", config->heads, &config->kv_heads, error);
-  if (status != XF_OK) return status;
-  if (config->heads % config->kv_heads != 0)
-    return xf_fail(error, XF_E_FORMAT,
-                   "%s: llama.attention.head_count (%zu) is no multiple of "
-                   "llama.attention.head_count_kv (%zu)",
-                   gguf->path, config->heads, config->kv_heads);
-  if (!xf_gguf_find(gguf, key_length) && config->hidden % config->heads != 0)
-    return xf_fail(error, XF_E_FORMAT,
-                   "%s: llama.embedding_length (%zu) is no multiple of llama.attention.head_count "
-                   "(%zu), and %s is missing",
-                   gguf->path, config->hidden, config->heads, key_length);
-  config->head_dim = config->hidden / config->heads;
-  status = read_size(gguf, key_length, XF_MAX_WIDTH, &config->head_dim, error);
+    status = read_size(gguf, names.kv_heads, config->heads, &config->kv_heads, error);
   if (status == XF_OK)
-    status = xf_config_check_head_dim(gguf->path, key_length, config->head_dim, error);
+    status = read_size(gguf, names.head_dim, XF_MAX_WIDTH, &config->head_dim, error);
+  if (status == XF_OK) status = xf_config_check_heads(gguf->path, &names, config, error);
   for (size_t i = 0; i < 2 && status == XF_OK; i++) {
     size_t length = config->head_dim;
     status = read_size(gguf, same[i], XF_MAX_WIDTH, &length, error);
