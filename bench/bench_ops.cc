@@ -3,6 +3,7 @@
 #include <benchmark/benchmark.h>
 
 #include <cstdio>
+#include <functional>
 #include <map>
 #include <string>
 #include <utility>
@@ -10,6 +11,7 @@
 
 extern "C" {
 #include "bench/arena.h"
+#include "bench/attention_case.h"
 #include "bench/cases.h"
 #include "bench/measure.h"
 #include "dispatch/isa.h"
@@ -21,13 +23,13 @@ namespace
 
 constexpr size_t READ_EVERY = 16; // reading takes longer than many an operation
 
-using Maker = bench_case *(*)(const xf_context *, const std::vector<size_t> &);
+using Maker = std::function<bench_case *(const xf_context *)>;
 
 struct Registration {
   std::string name;
   Maker make;
-  std::vector<size_t> arguments;
-  bool small; // small enough for the scalar kernels, which are a definition and no rival
+  bool small;      // small enough for the scalar kernels, which are a definition and no rival
+  bool one_thread; // has no parallel loop
 };
 
 const xf_context *context_of(const xf_kernels *kernels, uint32_t threads)
@@ -46,26 +48,22 @@ const xf_context *context_of(const xf_kernels *kernels, uint32_t threads)
 
 void report(benchmark::State &state, const bench_case &c, const summary &s)
 {
-  if (c.flops > 0) {
-    state.counters["GFLOPS"] = c.flops / s.seconds * 1e-9;
-    state.counters["peak_GFLOPS"] = s.fma * 1e-9;
-    state.counters["pct_peak"] = 100 * c.flops / s.seconds / s.fma;
-  }
-  if (c.bytes > 0) state.counters["GBps"] = c.bytes / s.seconds * 1e-9;
-  if (c.cold) {
-    state.counters["read_GBps"] = s.read * 1e-9;
-    state.counters["pct_bandwidth"] = 100 * c.bytes / s.seconds / s.read;
-  }
+  state.counters["GFLOPS"] = c.flops / s.seconds * 1e-9;
+  state.counters["peak_GFLOPS"] = s.fma * 1e-9;
+  state.counters["pct_peak"] = 100 * c.flops / s.seconds / s.fma;
+  state.counters["GBps"] = c.bytes / s.seconds * 1e-9;
+  state.counters["read_GBps"] = s.read * 1e-9;
+  state.counters["pct_bandwidth"] = 100 * c.bytes / s.seconds / s.read;
+  state.counters["flops_per_byte"] = c.flops / c.bytes;
   state.counters["median_us"] = s.seconds * 1e6;
   state.counters["clean"] = static_cast<double>(s.clean);
   state.counters["samples"] = static_cast<double>(s.samples);
 }
 
-void run(benchmark::State &state, const xf_kernels *kernels, uint32_t threads, Maker make,
-         const std::vector<size_t> &arguments)
+void run(benchmark::State &state, const xf_kernels *kernels, uint32_t threads, const Maker &make)
 {
   const xf_context *context = context_of(kernels, threads);
-  bench_case *c = context ? make(context, arguments) : nullptr;
+  bench_case *c = context ? make(context) : nullptr;
   if (!c) {
     state.SkipWithError(context ? "out of memory" : "no context");
     return;
@@ -79,76 +77,94 @@ void run(benchmark::State &state, const xf_kernels *kernels, uint32_t threads, M
     if (!with_read) samples.back().read = last_read;
     state.SetIterationTime(samples.back().seconds);
   }
+  if (!c->cold) { // reading before a sample would have emptied the caches
+    const double read = read_rate(context);
+    for (sample &each : samples) each.read = read;
+  }
   report(state, *c, summarise(samples.data(), samples.size()));
   c->free(c);
 }
 
-bench_case *make_linear(const xf_context *context, const std::vector<size_t> &a)
+std::string attention_name(const char *op, const attention_shape &s)
 {
-  return linear_case(context, static_cast<xf_type>(a[0]), a[1], a[2], a[3]);
+  const std::string queries = std::to_string(s.q_len), keys = std::to_string(s.kv_len);
+  const std::string shape =
+      s.cold ? "kv_len:" + keys + "/queries:" + queries : "seq_len:" + queries;
+  return std::string(op) + "/" + shape + "/head_dim:" + std::to_string(s.head_dim) + "/" +
+         (s.packed ? "packed" : "plain") + "/" + xf_type_name(s.type);
 }
 
-bench_case *make_prefill(const xf_context *context, const std::vector<size_t> &a)
+void add_attention(std::vector<Registration> &list, const char *op, const attention_shape &shape)
 {
-  return attention_case(context, a[0], a[0], false);
+  list.push_back({attention_name(op, shape),
+                  [shape](const xf_context *context) { return attention_case(context, &shape); },
+                  shape.cold ? shape.q_len == 1 && shape.kv_len <= 512 : shape.q_len <= 256,
+                  false});
 }
 
-bench_case *make_decode(const xf_context *context, const std::vector<size_t> &a)
+void add_prefill(std::vector<Registration> &list)
 {
-  return attention_case(context, 1, a[0], true);
+  for (size_t n = 16; n <= 8192; n *= 2) {
+    for (size_t d : {64, 128})
+      for (bool packed : {true, false})
+        add_attention(list, "prefill", {n, n, d, XF_F32, packed, false, false});
+    if (n <= 4096) // 8,192 would need 8.6 GB of scores
+      add_attention(list, "standard", {n, n, HEAD_DIM, XF_F32, true, true, false});
+  }
 }
 
-bench_case *make_elementwise(const xf_context *context, const std::vector<size_t> &a)
+void add_decode(std::vector<Registration> &list)
 {
-  return elementwise_case(context, static_cast<elementwise>(a[0]), a[1]);
+  constexpr size_t chunk_kv_len = 8192;
+  for (size_t n = 512; n <= 32768; n *= 2)
+    for (size_t queries = 1; queries <= (n == chunk_kv_len ? 16 : 1); queries *= 2) {
+      add_attention(list, "decode", {queries, n, HEAD_DIM, XF_F32, true, false, true});
+      for (xf_type type : {XF_F32, XF_BF16, XF_F16, XF_I8})
+        add_attention(list, "decode", {queries, n, HEAD_DIM, type, false, false, true});
+    }
 }
 
 void add_linear(std::vector<Registration> &list)
 {
-  const std::pair<const char *, xf_type> types[] = {
-      {"f32", XF_F32}, {"bf16", XF_BF16}, {"f16", XF_F16}};
   const size_t qkv = (Q_HEADS + 2 * KV_HEADS) * HEAD_DIM;
   const std::pair<size_t, size_t> shapes[] = {{qkv, HIDDEN}, {HIDDEN, INTERMEDIATE}};
-  for (auto [type_name, type] : types)
+  for (xf_type type : {XF_F32, XF_BF16, XF_F16})
     for (auto [n, k] : shapes)
-      for (size_t rows : {1, 8, 64, 512}) {
-        std::string name = std::string("linear/") + type_name + "/" + std::to_string(n) + "x" +
-                           std::to_string(k) + "/rows:" + std::to_string(rows);
-        list.push_back({name, make_linear, {static_cast<size_t>(type), rows, n, k}, rows <= 8});
-      }
+      for (size_t rows : {1, 8, 64, 512})
+        list.push_back({std::string("linear/") + xf_type_name(type) + "/" + std::to_string(n) +
+                            "x" + std::to_string(k) + "/rows:" + std::to_string(rows),
+                        [=, n = n, k = k](const xf_context *context) {
+                          return linear_case(context, type, rows, n, k);
+                        },
+                        rows <= 8, false});
 }
 
-std::vector<Registration> all_registrations()
+void add_elementwise(std::vector<Registration> &list)
 {
-  std::vector<Registration> list;
-  for (size_t n : {64, 128, 256, 512, 1024, 2048})
-    list.push_back({"prefill/seq_len:" + std::to_string(n), make_prefill, {n}, n <= 256});
-  for (size_t n : {512, 1024, 2048, 4096, 8192})
-    list.push_back({"decode/kv_len:" + std::to_string(n), make_decode, {n}, n <= 512});
-  add_linear(list);
-  const std::pair<const char *, elementwise> rows[] = {
-      {"rms_norm", RMS_NORM}, {"rope", ROPE}, {"silu_mul", SILU_MUL}};
-  for (auto [name, what] : rows)
+  constexpr size_t rows = 16;
+  for (elementwise what : {RMS_NORM, ROPE, SILU_MUL})
     list.push_back(
-        {std::string(name) + "/rows:16", make_elementwise, {static_cast<size_t>(what), 16}, true});
-  return list;
+        {std::string("elementwise/") + elementwise_name(what) + "/rows:" + std::to_string(rows),
+         [what](const xf_context *context) { return elementwise_case(context, what, rows); }, true,
+         true});
 }
 
 void register_all(const xf_isa &isa, bool is_scalar)
 {
   const uint32_t most = xf_default_threads();
-  for (const Registration &r : all_registrations()) {
+  std::vector<Registration> list;
+  for (auto add : {add_prefill, add_decode, add_linear, add_elementwise}) add(list);
+  for (const Registration &r : list) {
     if (is_scalar && !r.small) continue;
     for (uint32_t threads : {1u, most}) {
       const std::string name =
           r.name + "/" + isa.kernels->name + "/threads:" + std::to_string(threads);
       const xf_kernels *kernels = isa.kernels;
       benchmark::RegisterBenchmark(
-          name.c_str(),
-          [=](benchmark::State &state) { run(state, kernels, threads, r.make, r.arguments); })
+          name.c_str(), [=](benchmark::State &state) { run(state, kernels, threads, r.make); })
           ->UseManualTime()
           ->Unit(benchmark::kMicrosecond);
-      if (most == 1 || r.make == make_elementwise) break;
+      if (most == 1 || r.one_thread) break;
     }
   }
 }

@@ -53,113 +53,21 @@ struct bench_case *linear_case(const xf_context *context, xf_type type, size_t r
   return &c->base;
 }
 
-/* ---- attention ---- */
-
-enum { HEAD_FLOATS = 2 * PAGE_LEN * HEAD_DIM, PAGE_FLOATS = KV_HEADS * HEAD_FLOATS };
-
-struct attention {
-  struct bench_case base;
-  struct xf_attention op;
-  struct xf_attention_sequence sequence;
-  size_t n_pages;
-  float **pages, *q, *out, *workspace;
-};
-
-static void place_pages(struct attention *c)
-{
-  float *data = arena_next(c->n_pages * PAGE_FLOATS * sizeof *data);
-  for (size_t i = 0; i < c->n_pages; i++) c->pages[i] = data + i * PAGE_FLOATS;
-}
-
-static void attention_run(void *self)
-{
-  struct attention *c = self;
-  if (c->base.cold) place_pages(c);
-  xf_attention_flash(c->base.context, &c->op, c->workspace);
-}
-
-static void attention_free(void *self)
-{
-  struct attention *c = self;
-  xf_free(c->pages), xf_free(c->q), xf_free(c->out), xf_free(c->workspace);
-  free(c);
-}
-
-/* Pairs of a query and a key that it sees, of one head. */
-static double visible_pairs(size_t q_len, size_t kv_len)
-{
-  double first = (double)(kv_len - q_len + 1);
-  return (double)q_len * (first + (double)kv_len) / 2;
-}
-
-static void describe_attention(struct attention *c, size_t q_len, size_t kv_len)
-{
-  c->n_pages = (kv_len + PAGE_LEN - 1) / PAGE_LEN;
-  c->sequence =
-      (struct xf_attention_sequence){.first = kv_len - q_len, .q_len = q_len, .kv_len = kv_len};
-  c->op = (struct xf_attention){.kv = {.page_len = PAGE_LEN,
-                                       .d_k = HEAD_DIM,
-                                       .d_v = HEAD_DIM,
-                                       .v_stride = HEAD_DIM,
-                                       .v_offset = PAGE_LEN * HEAD_DIM,
-                                       .head_stride = HEAD_FLOATS},
-                                .q_heads = Q_HEADS,
-                                .kv_heads = KV_HEADS,
-                                .q_stride = HIDDEN,
-                                .q_head_stride = HEAD_DIM,
-                                .out_stride = HIDDEN,
-                                .out_head_stride = HEAD_DIM,
-                                .scale = 0.125f,
-                                .causal = true,
-                                .n = 1,
-                                .sequences = &c->sequence};
-}
-
-struct bench_case *attention_case(const xf_context *context, size_t q_len, size_t kv_len, bool cold)
-{
-  struct attention *c = calloc(1, sizeof *c);
-  if (!c) return NULL;
-  describe_attention(c, q_len, kv_len);
-  double bytes = 2.0 * HEAD_DIM * KV_HEADS * sizeof(float) * (double)kv_len;
-  c->base = (struct bench_case){.context = context,
-                                .flops = 4.0 * HEAD_DIM * Q_HEADS * visible_pairs(q_len, kv_len),
-                                .bytes = cold ? bytes : 0,
-                                .cold = cold,
-                                .run = attention_run,
-                                .free = attention_free};
-  c->pages = xf_alloc(c->n_pages, sizeof *c->pages);
-  c->q = xf_alloc(q_len * HIDDEN, sizeof *c->q);
-  c->out = xf_alloc_zeroed(q_len * HIDDEN, sizeof *c->out);
-  c->workspace = xf_alloc_zeroed(xf_attention_workspace_floats(&c->op, context->threads),
-                                 sizeof *c->workspace);
-  if (!c->pages || !c->q || !c->out || !c->workspace) {
-    attention_free(c);
-    return NULL;
-  }
-  arena_fill(c->q, q_len * HIDDEN);
-  place_pages(c);
-  c->sequence.pages = c->pages;
-  c->sequence.q = c->q;
-  c->sequence.out = c->out;
-  return &c->base;
-}
-
-void attention_case_bind(struct bench_case *attention, const float *q, float *out)
-{
-  struct attention *c = (struct attention *)attention;
-  c->sequence.q = q;
-  c->sequence.out = out;
-}
-
-void attention_case_write(struct bench_case *attention, const float *k, const float *v)
-{
-  const struct attention *c = (const struct attention *)attention;
-  const size_t stride = KV_HEADS * HEAD_DIM;
-  for (size_t i = 0; i < c->sequence.kv_len; i++)
-    xf_kv_write(&c->op.kv, KV_HEADS, c->pages, i, k + i * stride, v + i * stride);
-}
-
 /* ---- elementwise ---- */
+
+static const struct {
+  const char *name;
+  size_t n;
+  double streams; /* arrays read and written */
+  double flops;   /* nominal, of an element; an exponential counts as one */
+} elementwise[] = {[RMS_NORM] = {"rms_norm", HIDDEN, 2, 4},
+                   [ROPE] = {"rope", HIDDEN, 2, 3},
+                   [SILU_MUL] = {"silu_mul", INTERMEDIATE, 3, 5}};
+
+const char *elementwise_name(enum elementwise what)
+{
+  return elementwise[what].name;
+}
 
 struct elementwise_rows {
   struct bench_case base;
@@ -197,10 +105,11 @@ struct bench_case *elementwise_case(const xf_context *context, enum elementwise 
   if (!c) return NULL;
   c->what = what;
   c->rows = rows;
-  c->n = what == SILU_MUL ? INTERMEDIATE : HIDDEN;
-  double streams = what == SILU_MUL ? 3 : 2; /* read and written */
+  c->n = elementwise[what].n;
+  double elements = (double)(rows * c->n);
   c->base = (struct bench_case){.context = context,
-                                .bytes = streams * sizeof(float) * (double)rows * (double)c->n,
+                                .flops = elementwise[what].flops * elements,
+                                .bytes = elementwise[what].streams * sizeof(float) * elements,
                                 .run = rows_run,
                                 .free = rows_free};
   c->x = xf_alloc(rows * c->n, sizeof *c->x);

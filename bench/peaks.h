@@ -28,6 +28,9 @@ double fma_rate(const xf_context *context);
 /* Bytes a second that all the context's threads sum up, from the arena. */
 double read_rate(const xf_context *context);
 
+/* Reads the whole arena, so that no cache holds anything else. */
+void empty_caches(const xf_context *context);
+
 /* Seconds that this process' threads were ready to run while the CPU was given to others; 0 where
  * Linux does not say. */
 double seconds_waited(void);
