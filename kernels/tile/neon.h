@@ -1,6 +1,7 @@
-/* Register tiles for NEON: 32 q registers, four to a panel. Every tall shape keeps 16 sums: 8 rows
- * × half a panel, 4 × 1 panel, 2 × 2, 1 × 4. x is read four k at a time and multiplied by lane, so
- * that a step costs no broadcasts. */
+/* Register tiles for NEON: 32 q registers, four to a panel. Tall shapes keep 16 sums: 4 rows × 1
+ * panel, 2 × 2, 1 × 4. x is read four k at a time and multiplied by lane, so that a step costs no
+ * broadcasts, and 16 lanes are one load instruction: 24 registers are then in use at once, as many
+ * as a function may have without saving any. */
 #ifndef XF_TILE_NEON_H
 #define XF_TILE_NEON_H
 
@@ -41,52 +42,85 @@ XF_INLINE float32x4_t tile_fma_lane(float32x4_t sum, float32x4_t w, float32x4_t 
   }
 }
 
-/* Four lanes from element i on. */
-XF_INLINE float32x4_t tile_quarter(xf_type type, const void *panel, size_t i)
+/* Sixteen floats: for GCC in one instruction, and behind all earlier loads, for it would ask for so
+ * many at once that registers run out. clang pairs plain loads by itself, and spills tuples. */
+XF_INLINE float32x4x4_t tile_floats(const float *p)
 {
-  if (type == XF_F32) return vld1q_f32((const float *)panel + i);
-  uint16x4_t half = vld1_u16((const uint16_t *)panel + i);
-  if (type == XF_F16) return vcvt_f32_f16(vreinterpret_f16_u16(half));
-  return vreinterpretq_f32_u32(vshll_n_u16(half, 16));
+#ifdef __clang__
+  return (float32x4x4_t){{vld1q_f32(p), vld1q_f32(p + 4), vld1q_f32(p + 8), vld1q_f32(p + 12)}};
+#else
+  __asm__ volatile("" ::: "memory");
+  return vld1q_f32_x4(p);
+#endif
 }
 
-/* Rows × quarters of panels, the first quarter being `first` of w[0]: sum[q·rows + r] is a chain
- * over k of lanes 4q … 4q + 3. */
-XF_INLINE void tile_dot_shape(xf_type type, const int rows, const int quarters, size_t first,
-                              const float *x, size_t ldx, const void *const *w, size_t k, float *y,
-                              size_t ldy, bool add)
+/* Sixteen lanes from element i on. */
+XF_INLINE float32x4x4_t tile_lanes(xf_type type, const void *panel, size_t i)
 {
-  float32x4_t sum[16], xs[8];
+  if (type == XF_F32) return tile_floats((const float *)panel + i);
+  const uint16_t *half = (const uint16_t *)panel + i;
+  float32x4x4_t out;
   XF_UNROLL
-  for (int i = 0; i < rows * quarters; i++) sum[i] = vdupq_n_f32(0);
+  for (int j = 0; j < 4; j++) {
+    uint16x4_t part = vld1_u16(half + 4 * j);
+    out.val[j] = type == XF_F16 ? vcvt_f32_f16(vreinterpret_f16_u16(part))
+                                : vreinterpretq_f32_u32(vshll_n_u16(part, 16));
+  }
+  return out;
+}
+
+/* sum[4r + i] = fma(x[r][lane], w[i], sum[4r + i]) */
+XF_INLINE void tile_step(const int rows, float32x4_t *sum, float32x4x4_t w, const float32x4_t *x,
+                         const int lane)
+{
+  XF_UNROLL
+  for (int r = 0; r < rows; r++) {
+    XF_UNROLL
+    for (int i = 0; i < 4; i++)
+      sum[4 * r + i] = tile_fma_lane(sum[4 * r + i], w.val[i], x[r], lane);
+  }
+}
+
+/* Four elements from x[r] on, of each row; or one in every lane. */
+XF_INLINE void tile_rows_load(const int rows, const int n, const float *const *row, size_t i,
+                              float32x4_t *x)
+{
+  XF_UNROLL
+  for (int r = 0; r < rows; r++) x[r] = n == 4 ? vld1q_f32(row[r] + i) : vld1q_dup_f32(row[r] + i);
+}
+
+/* sum[4·rows·p + 4r + q] is a chain over k of lanes 4q … 4q + 3 of panel p. */
+XF_INLINE void tile_dot_shape(xf_type type, const int rows, const int panels, const float *x,
+                              size_t ldx, const void *const *w, size_t k, float *y, size_t ldy,
+                              bool add)
+{
+  float32x4_t sum[16], xs[4];
+  const float *row[4];
+  const void *panel[4];
+  XF_UNROLL
+  for (int p = 0; p < panels; p++) panel[p] = w[p];
+  XF_UNROLL
+  for (int i = 0; i < 4 * rows * panels; i++) sum[i] = vdupq_n_f32(0);
+  XF_UNROLL
+  for (int r = 0; r < rows; r++) row[r] = x + (size_t)r * ldx;
   size_t i = 0;
   for (; i + 4 <= k; i += 4) {
+    tile_rows_load(rows, 4, row, i, xs);
     XF_UNROLL
-    for (int r = 0; r < rows; r++) xs[r] = vld1q_f32(x + (size_t)r * ldx + i);
-    XF_UNROLL
-    for (int j = 0; j < 4 * quarters; j++) {
-      size_t q = first + (size_t)(j % quarters), step = i + (size_t)(j / quarters);
-      float32x4_t wq = tile_quarter(type, w[q / 4], step * XF_LANES + q % 4 * 4);
-      XF_UNROLL
-      for (int r = 0; r < rows; r++) {
-        float32x4_t *chain = &sum[j % quarters * rows + r];
-        *chain = tile_fma_lane(*chain, wq, xs[r], j / quarters);
-      }
-    }
+    for (int j = 0; j < 4 * panels; j++)
+      tile_step(rows, sum + j % panels * 4 * rows,
+                tile_lanes(type, panel[j % panels], (i + (size_t)(j / panels)) * XF_LANES), xs,
+                j / panels);
   }
   for (; i < k; i++) {
+    tile_rows_load(rows, 1, row, i, xs);
     XF_UNROLL
-    for (int j = 0; j < quarters; j++) {
-      size_t q = first + (size_t)j;
-      float32x4_t wq = tile_quarter(type, w[q / 4], i * XF_LANES + q % 4 * 4);
-      XF_UNROLL
-      for (int r = 0; r < rows; r++)
-        sum[j * rows + r] = vfmaq_n_f32(sum[j * rows + r], wq, x[(size_t)r * ldx + i]);
-    }
+    for (int p = 0; p < panels; p++)
+      tile_step(rows, sum + 4 * p * rows, tile_lanes(type, panel[p], i * XF_LANES), xs, 0);
   }
   XF_UNROLL
-  for (int j = 0; j < rows * quarters; j++) {
-    float *out = y + (size_t)(j % rows) * ldy + 4 * (first + (size_t)(j / rows));
+  for (int j = 0; j < 4 * rows * panels; j++) {
+    float *out = y + (size_t)(j / 4 % rows) * ldy + j / (4 * rows) * XF_LANES + j % 4 * 4;
     vst1q_f32(out, add ? vaddq_f32(vld1q_f32(out), sum[j]) : sum[j]);
   }
 }
@@ -98,74 +132,88 @@ XF_INLINE void tile_dot(xf_type type, size_t rows, size_t panels, const float *x
 {
   switch (rows << 4 | panels) {
   case 0x81:
-    tile_dot_shape(type, 8, 2, 0, x, ldx, w, k, y, ldy, add);
-    tile_dot_shape(type, 8, 2, 2, x, ldx, w, k, y, ldy, add);
+    tile_dot_shape(type, 4, 1, x, ldx, w, k, y, ldy, add);
+    tile_dot_shape(type, 4, 1, x + 4 * ldx, ldx, w, k, y + 4 * ldy, ldy, add);
     break;
-  case 0x41: tile_dot_shape(type, 4, 4, 0, x, ldx, w, k, y, ldy, add); break;
-  case 0x22: tile_dot_shape(type, 2, 8, 0, x, ldx, w, k, y, ldy, add); break;
-  case 0x21: tile_dot_shape(type, 2, 4, 0, x, ldx, w, k, y, ldy, add); break;
-  case 0x14: tile_dot_shape(type, 1, 16, 0, x, ldx, w, k, y, ldy, add); break;
-  case 0x12: tile_dot_shape(type, 1, 8, 0, x, ldx, w, k, y, ldy, add); break;
-  default: tile_dot_shape(type, 1, 4, 0, x, ldx, w, k, y, ldy, add); break;
+  case 0x41: tile_dot_shape(type, 4, 1, x, ldx, w, k, y, ldy, add); break;
+  case 0x22: tile_dot_shape(type, 2, 2, x, ldx, w, k, y, ldy, add); break;
+  case 0x21: tile_dot_shape(type, 2, 1, x, ldx, w, k, y, ldy, add); break;
+  case 0x14: tile_dot_shape(type, 1, 4, x, ldx, w, k, y, ldy, add); break;
+  case 0x12: tile_dot_shape(type, 1, 2, x, ldx, w, k, y, ldy, add); break;
+  default: tile_dot_shape(type, 1, 1, x, ldx, w, k, y, ldy, add); break;
   }
 }
 
-/* Keys [j, j + steps) of one panel, steps a constant 1 or 4: v points to key j's first lane. */
-XF_INLINE void tile_values_step(const int rows, const int quarters, const int steps,
-                                float32x4_t *sum, const float *p, size_t ldp, const float *v,
-                                size_t v_stride)
+/* Keys [j, end) of one panel one by one. */
+XF_INLINE void tile_values_single(const int rows, const struct value_tile *t, float32x4_t *sum,
+                                  const float *const *row, size_t j, size_t end)
 {
-  float32x4_t ps[8];
-  XF_UNROLL
-  for (int r = 0; r < rows; r++)
-    ps[r] = steps == 4 ? vld1q_f32(p + (size_t)r * ldp) : vld1q_dup_f32(p + (size_t)r * ldp);
-  XF_UNROLL
-  for (int j = 0; j < steps * quarters; j++) {
-    float32x4_t vq = vld1q_f32(v + (size_t)(j / quarters) * v_stride + j % quarters * 4);
-    XF_UNROLL
-    for (int r = 0; r < rows; r++) {
-      float32x4_t *chain = &sum[j % quarters * rows + r];
-      *chain = tile_fma_lane(*chain, vq, ps[r], j / quarters);
-    }
+  float32x4_t ps[4];
+  for (; j < end; j++) {
+    const float *v = t->v[j / XF_LANES] + j % XF_LANES * t->v_stride + t->column;
+    tile_rows_load(rows, 1, row, j, ps);
+    tile_step(rows, sum, tile_floats(v), ps, 0);
   }
 }
 
-XF_INLINE void tile_values_shape(const int rows, const int quarters, size_t first,
-                                 const struct value_tile *t)
+/* Keys [j, end) of one panel, a multiple of four of them, v at the first. */
+XF_INLINE void tile_values_fours(const int rows, float32x4_t *sum, const float *const *row,
+                                 size_t j, size_t end, const float *v, size_t v_stride)
+{
+  float32x4_t ps[4];
+  for (; j < end; j += 4) {
+    tile_rows_load(rows, 4, row, j, ps);
+    XF_UNROLL
+    for (int i = 0; i < 4; i++, v += v_stride) tile_step(rows, sum, tile_floats(v), ps, i);
+  }
+}
+
+XF_INLINE size_t tile_least(size_t a, size_t b)
+{
+  return a < b ? a : b;
+}
+
+XF_INLINE void tile_values_shape(const int rows, const struct value_tile *t)
 {
   float32x4_t sum[16];
-  float *acc = t->acc + 4 * first;
+  const float *row[4];
   XF_UNROLL
-  for (int i = 0; i < rows * quarters; i++) {
-    const float *old = acc + (size_t)(i % rows) * t->ld + i / rows * 4;
+  for (int r = 0; r < rows; r++) row[r] = t->p + (size_t)r * t->ldp;
+  XF_UNROLL
+  for (int i = 0; i < 4 * rows; i++) {
+    const float *old = t->acc + (size_t)(i / 4) * t->ld + i % 4 * 4;
     sum[i] = t->resume ? vld1q_f32(old) : vdupq_n_f32(0);
   }
-  for (size_t j = t->from; j < t->to;) {
-    const float *v = t->v[j / XF_LANES] + j % XF_LANES * t->v_stride + t->column + 4 * first;
-    size_t end = j - j % XF_LANES + XF_LANES;
-    end = end < t->to ? end : t->to;
-    for (; j + 4 <= end; j += 4, v += 4 * t->v_stride)
-      tile_values_step(rows, quarters, 4, sum, t->p + j, t->ldp, v, t->v_stride);
-    for (; j < end; j++, v += t->v_stride)
-      tile_values_step(rows, quarters, 1, sum, t->p + j, t->ldp, v, t->v_stride);
+  size_t j = t->from, fours = t->to - t->to % 4;
+  size_t head = tile_least((t->from + 3) / 4 * 4, t->to);
+  tile_values_single(rows, t, sum, row, j, head);
+  for (j = head; j < fours;) {
+    size_t end = tile_least(j - j % XF_LANES + XF_LANES, fours);
+    const float *v = t->v[j / XF_LANES] + j % XF_LANES * t->v_stride + t->column;
+    tile_values_fours(rows, sum, row, j, end, v, t->v_stride);
+    j = end;
   }
+  tile_values_single(rows, t, sum, row, j, t->to);
   XF_UNROLL
-  for (int i = 0; i < rows * quarters; i++)
-    vst1q_f32(acc + (size_t)(i % rows) * t->ld + i / rows * 4, sum[i]);
+  for (int i = 0; i < 4 * rows; i++)
+    vst1q_f32(t->acc + (size_t)(i / 4) * t->ld + i % 4 * 4, sum[i]);
 }
 
 /* rows is one of tile_value_rows, panels is 1. */
 XF_APART void tile_values(size_t rows, size_t panels, const struct value_tile *t)
 {
   (void)panels;
+  struct value_tile lower = *t;
   switch (rows) {
   case 8:
-    tile_values_shape(8, 2, 0, t);
-    tile_values_shape(8, 2, 2, t);
+    tile_values_shape(4, t);
+    lower.p += 4 * t->ldp;
+    lower.acc += 4 * t->ld;
+    tile_values_shape(4, &lower);
     break;
-  case 4: tile_values_shape(4, 4, 0, t); break;
-  case 2: tile_values_shape(2, 4, 0, t); break;
-  default: tile_values_shape(1, 4, 0, t); break;
+  case 4: tile_values_shape(4, t); break;
+  case 2: tile_values_shape(2, t); break;
+  default: tile_values_shape(1, t); break;
   }
 }
 
