@@ -2,6 +2,8 @@
 // samples; the counters are computed from the median of the clean ones (bench/measure.h).
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdio>
 #include <functional>
 #include <map>
@@ -22,6 +24,9 @@ namespace
 {
 
 constexpr size_t READ_EVERY = 16; // reading takes longer than many an operation
+constexpr double LONG_FLOPS = 1e10;
+constexpr ptrdiff_t LEAST_CLEAN = 3;
+constexpr size_t MOST_EXTRA = 6; // samples where one takes long
 
 using Maker = std::function<bench_case *(const xf_context *)>;
 
@@ -69,14 +74,21 @@ void run(benchmark::State &state, const xf_kernels *kernels, uint32_t threads, c
     return;
   }
   std::vector<sample> samples;
-  c->run(c); // touches all memory once
-  for (auto _ : state) {
+  auto take = [&] {
     const bool with_read = c->cold && samples.size() % READ_EVERY == 0;
     const double last_read = samples.empty() ? 0 : samples.back().read;
     samples.push_back(measure(context, with_read, c->run, c));
     if (!with_read) samples.back().read = last_read;
-    state.SetIterationTime(samples.back().seconds);
+  };
+  if (c->flops < LONG_FLOPS) c->run(c); // wakes threads, fills caches
+  for (auto _ : state) {
+    take();
+    state.SetIterationTime(samples.back().wall);
   }
+  while (samples.size() < MOST_EXTRA &&
+         std::count_if(samples.begin(), samples.end(),
+                       [](const sample &s) { return sample_is_clean(&s); }) < LEAST_CLEAN)
+    take();
   if (!c->cold) { // reading before a sample would have emptied the caches
     const double read = read_rate(context);
     for (sample &each : samples) each.read = read;

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Measures our attention beside PyTorch's scaled_dot_product_attention: one process, samples taken
-in turn, causal f32 attention of TinyLlama-1.1B's shape (32 query heads on 4 KV heads, head_dim 64).
-Needs torch and a build with -DXF_BUILD_BENCH=ON.
+"""Measures our attention beside that of other libraries: one process, samples taken in turn, causal
+f32 attention of TinyLlama-1.1B's shape (32 query heads on 4 KV heads, head_dim 64). Needs a build
+with -DXF_BUILD_BENCH=ON, numpy, and those of torch, onnxruntime with onnx, and llama-cpp-python that
+are to be measured (bench/peers.py says how each is called). Results that differ are an error.
 
-torch's time is that of the fastest of its ways: enable_gqa=True; K and V expanded to 32 heads
-beforehand (the expansion is not counted); for decode also the 8 heads of a group as 8 queries.
-In decode everything is driven out of the caches before each sample, as a model's other layers do.
+A library's time is that of the fastest of its ways. In decode everything is driven out of the caches
+before each sample, as a model's other layers do; "in cache" leaves it there.
 """
 
 import argparse
@@ -17,36 +17,88 @@ import sys
 import time
 from pathlib import Path
 
-import torch
+import numpy
+import peers
 
-Q_HEADS, KV_HEADS, HEAD_DIM = 32, 4, 64
 CLEAN_NOPS, CLEAN_WAITED = 0.9, 0.02  # as in measure.c
-LEAST_CLEAN = 3  # samples, for a figure to be printed
-TOLERANCE = 2e-5
-SETTLE_S = 0.005  # torch's threads spin for a while when they are done
+LEAST_SAMPLES = 3
+SETTLE_S = 0.005  # threads of some libraries spin for a while when they are done
+SLOW_WAY = 1.5  # a way that takes so many times as long as the library's best is not sampled
+LONG_S = 0.5
+TOLERANCE = {"packed": 2e-5, "f16": 5e-3}  # of ours, from the formula in f64
 
 
 def load_ours(build):
     library = ctypes.CDLL(str(Path(build) / "bench/compare/compare_ours.so"))
-    library.compare_open.argtypes = [ctypes.c_char_p, ctypes.c_uint] + [ctypes.c_size_t] * 2
-    library.compare_isa.restype = ctypes.c_char_p
-    for name in ("bind", "write"):
-        getattr(library, "compare_" + name).argtypes = [ctypes.c_void_p] * 2
+    pointer, size = ctypes.c_void_p, ctypes.c_size_t
+    for name, result, arguments in (
+            ("open", ctypes.c_int, [ctypes.c_char_p, ctypes.c_uint]),
+            ("isa", ctypes.c_char_p, []),
+            ("case", pointer, [size, size, ctypes.c_char_p]),
+            ("case_free", None, [pointer]),
+            ("bind", None, [pointer] * 3),
+            ("write", ctypes.c_int, [pointer] * 3),
+            ("run", None, [pointer]),
+            ("evict", None, [])):
+        function = getattr(library, "compare_" + name)
+        function.restype, function.argtypes = result, arguments
     for name in ("nops", "best_nops", "fma", "read", "waited"):
         getattr(library, "compare_" + name).restype = ctypes.c_double
     return library
 
 
+class Ours:
+    """Our attention over one kind of cache. The arrays live as long as the case."""
+
+    def __init__(self, library, problem, cache):
+        self.library, self.problem = library, problem
+        self.type = numpy.float16 if cache == "f16" else numpy.float32
+        self.case = library.compare_case(problem.q_len, problem.kv_len, cache.encode())
+        if not self.case:
+            sys.exit(f"out of memory for attention over {problem.kv_len} keys")
+        self.k, self.v = (numpy.ascontiguousarray(x, self.type) for x in (problem.k, problem.v))
+        self.out = numpy.empty_like(problem.q)
+        library.compare_bind(self.case, problem.q.ctypes.data, self.out.ctypes.data)
+        self.write()
+
+    def write(self):
+        if self.library.compare_write(self.case, self.k.ctypes.data, self.v.ctypes.data):
+            sys.exit("K and V could not be written into the cache")
+
+    def run(self):
+        self.library.compare_run(self.case)
+        return self.out
+
+
+def formula(problem, row):
+    """Attention of one query in f64: [heads, head_dim]."""
+    seen = problem.kv_len - problem.q_len + row + 1
+    q = problem.q[row].reshape(peers.KV_HEADS, peers.GROUP, -1).astype(numpy.float64)
+    scores = numpy.einsum("hgd,khd->hgk", q, problem.k[:seen]) * peers.HEAD_DIM ** -0.5
+    p = numpy.exp(scores - scores.max(-1, keepdims=True))
+    out = numpy.einsum("hgk,khd->hgd", p / p.sum(-1, keepdims=True), problem.v[:seen])
+    return out.reshape(peers.Q_HEADS, -1)
+
+
+def check(name, problem, out, tolerance):
+    """Some rows of a result against the formula."""
+    for row in sorted({0, problem.q_len // 3, problem.q_len - 1}):
+        error = abs(out[row] - formula(problem, row)).max()
+        if not error <= tolerance:
+            sys.exit(f"{name}: wrong by {error} in row {row} of {problem.q_len} queries on "
+                     f"{problem.kv_len} keys")
+
+
 def take_sample(ours, run, cold, threads):
     time.sleep(SETTLE_S)
     if cold:
-        ours.compare_read(), ours.compare_read()
+        ours.compare_evict()
     fma, nops, waited = ours.compare_fma(), ours.compare_nops(), ours.compare_waited()
     start = time.perf_counter()
     run()
     seconds = time.perf_counter() - start
     waited = ours.compare_waited() - waited
-    if threads == 1:  # known exactly
+    if threads == 1 and waited < seconds / 2:  # as in measure.c
         seconds, waited = seconds - waited, 0
     else:
         waited /= seconds
@@ -70,121 +122,110 @@ def summarise(ours, samples, flops):
             "samples": len(samples)}
 
 
-def torch_ways(q, k, v, causal):
-    """Name → a call that computes the attention; q, k, v as [batch, heads, positions, head_dim]."""
-    attention = torch.nn.functional.scaled_dot_product_attention
-    group = Q_HEADS // KV_HEADS
-    wide_k, wide_v = (x.repeat_interleave(group, 1).contiguous() for x in (k, v))
-    ways = {
-        "gqa": lambda: attention(q, k, v, is_causal=causal, enable_gqa=True),
-        "expanded": lambda: attention(q, wide_k, wide_v, is_causal=causal),
-    }
-    if q.shape[2] == 1:
-        folded = q.reshape(1, KV_HEADS, group, HEAD_DIM)
-        ways["folded"] = lambda: attention(folded, k, v)
-    return ways
+def ways_of(name, peer, problem):
+    """A library's ways worth sampling: name → call. All of them are checked first."""
+    seconds = {}
+    ways = peer.ways(problem)
+    for way, run in ways.items():
+        start = time.perf_counter()
+        out = run()
+        seconds[way] = time.perf_counter() - start
+        check(f"{name}, {way}", problem, peer.result(problem, out), peer.tolerance)
+    if max(seconds.values()) < LONG_S:  # the first run of a short one says little
+        for way, run in ways.items():
+            start = time.perf_counter()
+            run()
+            seconds[way] = min(seconds[way], time.perf_counter() - start)
+    best = min(seconds.values())
+    return {f"{name}: {way}": run for way, run in ways.items() if seconds[way] < SLOW_WAY * best}
 
 
-def check(out, expected, name):
-    error = (out - expected.reshape(Q_HEADS, -1, HEAD_DIM).transpose(0, 1)).abs().max().item()
-    if not error <= TOLERANCE:
-        sys.exit(f"{name}: ours and torch differ by {error}")
+class Comparison:
+    """All rows of one number of threads."""
+
+    def __init__(self, ours, arguments, threads):
+        self.ours, self.arguments, self.threads = ours, arguments, threads
+        if ours.compare_open(arguments.isa.encode(), threads):
+            sys.exit(1)
+        self.peers = {name: peers.PACKAGES[name](threads) for name in arguments.peers}
+        self.rates = {name: float("inf") for name in self.peers}  # FLOP/s in the row before
+
+    def row(self, kind, q_len, kv_len):
+        problem = peers.Problem(q_len, kv_len)
+        caches = {cache: Ours(self.ours, problem, cache)
+                  for cache in (["packed"] if q_len > 1 else ["packed", "f16"])}
+        runs = {}
+        for cache, case in caches.items():
+            check(f"ours, {cache}", problem, case.run(), TOLERANCE[cache])
+            runs[f"ours: {cache}"] = case.run
+        if q_len > 1:
+            runs["write"] = caches["packed"].write
+        fast = {name: peer for name, peer in self.peers.items()
+                if problem.flops / self.rates[name] < self.arguments.longest}
+        for name, peer in fast.items():
+            runs.update(ways_of(name, peer, problem))
+        samples = self.sample(runs, kind == "decode")
+        row = {name: summarise(self.ours, list_, problem.flops) for name, list_ in samples.items()}
+        for name in fast:
+            self.rates[name] = 1e9 * max(figures["gflops"] for run, figures in row.items()
+                                         if run.startswith(name))
+        for case in caches.values():
+            self.ours.compare_case_free(case.case)
+        return {"kind": kind, "threads": self.threads, "q_len": q_len, "kv_len": kv_len,
+                "isa": self.ours.compare_isa().decode(), "runs": row}
+
+    def sample(self, runs, cold):
+        samples = {name: [] for name in runs}
+        end = time.perf_counter() + self.arguments.seconds
+        for round_ in range(10 ** 9):
+            if round_ >= LEAST_SAMPLES and time.perf_counter() >= end:
+                return samples
+            for name, run in runs.items():
+                samples[name].append(take_sample(self.ours, run, cold, self.threads))
+        return samples
 
 
-def compare(ours, arguments, threads, q_len, kv_len):
-    """One row of the table."""
-    cold = q_len == 1
-    if ours.compare_open(arguments.isa.encode(), threads, q_len, kv_len):
-        sys.exit(1)
-    torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    q = torch.randn(q_len, Q_HEADS, HEAD_DIM)
-    k, v = (torch.randn(kv_len, KV_HEADS, HEAD_DIM) for _ in range(2))
-    out = torch.empty_like(q)
-    ours.compare_bind(q.data_ptr(), out.data_ptr())
-    heads_first = [x.transpose(0, 1).unsqueeze(0).contiguous() for x in (q, k, v)]
-    runs = {"torch " + name: run for name, run in torch_ways(*heads_first, not cold).items()}
-    runs["write"] = lambda: ours.compare_write(k.data_ptr(), v.data_ptr())
-    runs["ours"] = ours.compare_run
-    for name, run in runs.items():
-        result = run()
-        if name.startswith("torch"):
-            expected = result
-    check(out, expected, f"q_len {q_len}, kv_len {kv_len}")
-    samples = {name: [] for name in runs}
-    end = time.perf_counter() + arguments.seconds
-    while time.perf_counter() < end or len(samples["ours"]) < 5:
-        for name, run in runs.items():
-            samples[name].append(take_sample(ours, run, cold, threads))
-    pairs = q_len * (kv_len - q_len + 1 + kv_len) / 2
-    flops = 4 * HEAD_DIM * Q_HEADS * pairs
-    row = {name: summarise(ours, list_, flops) for name, list_ in samples.items()}
-    row.update(threads=threads, q_len=q_len, kv_len=kv_len, isa=ours.compare_isa().decode())
-    ours.compare_close()
-    return row
-
-
-def best_torch(row):
-    """Name and figures of torch's fastest way; ways without enough clean samples come last."""
-    ways = [(name, figures) for name, figures in row.items() if name.startswith("torch")]
-    return min(ways, key=lambda way: (not is_sure(way[1]), way[1]["ms"]))
-
-
-def is_sure(figures):
-    return figures["clean"] >= LEAST_CLEAN
-
-
-def ratio(torch_, ours, extra_ms=0):
-    if not is_sure(torch_) or not is_sure(ours):
-        return "–"
-    return f"**{torch_['ms'] / (ours['ms'] + extra_ms):.1f}**"
-
-
-def cell(figures, key, digits):
-    return f"{figures[key]:.{digits}f}" if is_sure(figures) else "–"
-
-
-def table(rows, decode):
-    """Markdown."""
-    head = ["kv_len" if decode else "seq_len", "threads", "torch, ms", "its way",
-            "torch, % of peak", "ours, ms", "ours, % of peak", "torch / ours"]
-    head += [] if decode else ["the same, K and V written"]
-    head += ["clean samples"]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for row in rows:
-        name, torch_ = best_torch(row)
-        ours = row["ours"]
-        cells = [str(row["kv_len"]), str(row["threads"]), cell(torch_, "ms", 3),
-                 name.removeprefix("torch "), cell(torch_, "pct_peak", 0), cell(ours, "ms", 3),
-                 cell(ours, "pct_peak", 0), ratio(torch_, ours)]
-        cells += [] if decode else [ratio(torch_, ours, row["write"]["ms"])]
-        cells.append(f"{torch_['clean']} and {ours['clean']} of {ours['samples']}")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def main():
+def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", default=Path(__file__).parent.parent / "build/release",
                         help="build folder (default: build/release)")
     parser.add_argument("--isa", default="", help="ours: avx512, avx2, … (default: the best)")
+    parser.add_argument("--peers", nargs="*", choices=list(peers.PACKAGES),
+                        help="default: those that are installed")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--seq-len", type=int, nargs="*", default=[64, 128, 256, 512, 1024, 2048],
-                        help="prefill")
-    parser.add_argument("--kv-len", type=int, nargs="*", default=[512, 2048, 8192], help="decode")
-    parser.add_argument("--seconds", type=float, default=3, help="of sampling for each row")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--seq-len", type=int, nargs="*", help="prefill",
+                        default=[16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192])
+    parser.add_argument("--kv-len", type=int, nargs="*", help="decode",
+                        default=[512, 1024, 2048, 4096, 8192, 16384, 32768])
+    parser.add_argument("--kv-len-in-cache", type=int, nargs="*", default=[512, 2048, 8192])
+    parser.add_argument("--seconds", type=float, default=2, help="of sampling for each row")
+    parser.add_argument("--longest", type=float, default=4, help="seconds of one sample; a "
+                        "library that would take longer is left out of that row")
     arguments = parser.parse_args()
+    versions = peers.installed()
+    if arguments.peers is None:
+        arguments.peers = list(versions)
+    return arguments, versions
+
+
+def main():
+    arguments, versions = parse_arguments()
     ours = load_ours(arguments.build)
-    threads = [t for t in arguments.threads if t <= len(os.sched_getaffinity(0))]
-    prefill = [compare(ours, arguments, t, n, n) for n in arguments.seq_len for t in threads]
-    decode = [compare(ours, arguments, t, 1, n) for n in arguments.kv_len for t in threads]
-    if arguments.json:
-        print(json.dumps({"torch": torch.__version__, "prefill": prefill, "decode": decode}))
-        return
-    print(f"torch {torch.__version__}\n\nPrefill\n\n{table(prefill, False)}")
-    print(f"\nDecode\n\n{table(decode, True)}")
+    problems = [("prefill", n, n) for n in arguments.seq_len]
+    problems += [("decode", 1, n) for n in arguments.kv_len]
+    problems += [("decode in cache", 1, n) for n in arguments.kv_len_in_cache]
+    rows = []
+    for threads in arguments.threads:
+        if threads > len(os.sched_getaffinity(0)):
+            continue
+        comparison = Comparison(ours, arguments, threads)
+        for kind, q_len, kv_len in problems:
+            print(f"{kind}, {kv_len} keys, threads: {threads}", file=sys.stderr, flush=True)
+            rows.append(comparison.row(kind, q_len, kv_len))
+        ours.compare_close()
+    print(json.dumps({"versions": {name: versions[name] for name in arguments.peers},
+                      "rows": rows}, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-/* What compare.py loads: our attention, and the peaks that both sides are measured beside. One case
- * at a time. */
+/* What compare.py loads: our attention, and the peaks that all sides are measured beside. One
+ * context at a time. */
 #include <stdio.h>
 #include <string.h>
 
@@ -9,39 +9,26 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-EXPORT int compare_open(const char *isa, unsigned threads, size_t q_len, size_t kv_len,
-                        const char *type);
+EXPORT int compare_open(const char *isa, unsigned threads);
 EXPORT void compare_close(void);
 EXPORT const char *compare_isa(void);
-EXPORT void compare_bind(const float *q, float *out);
-EXPORT int compare_write(const void *k, const void *v);
-EXPORT void compare_run(void);
+EXPORT void *compare_case(size_t q_len, size_t kv_len, const char *cache);
+EXPORT void compare_case_free(void *attention);
+EXPORT void compare_bind(void *attention, const float *q, float *out);
+EXPORT int compare_write(void *attention, const void *k, const void *v);
+EXPORT void compare_run(void *attention);
 EXPORT double compare_nops(void);
 EXPORT double compare_best_nops(void);
 EXPORT double compare_fma(void);
+EXPORT double compare_read(void);
 EXPORT void compare_evict(void);
 EXPORT double compare_waited(void);
 
 static xf_context *context;
-static struct bench_case *attention;
 
-static bool name_type(const char *name, struct attention_shape *shape)
+/* isa "": the best. 0: done; else a message is on stderr. */
+int compare_open(const char *isa, unsigned threads)
 {
-  shape->packed = !strcmp(name, "packed");
-  for (shape->type = XF_F32; !shape->packed && shape->type <= XF_BF16; shape->type++)
-    if (!strcmp(name, xf_type_name(shape->type))) return true;
-  return shape->packed;
-}
-
-/* isa "": the best. type: "packed", or the type of plain K and V. 0: done; else a message is on
- * stderr. */
-int compare_open(const char *isa, unsigned threads, size_t q_len, size_t kv_len, const char *type)
-{
-  struct attention_shape shape = {.q_len = q_len, .kv_len = kv_len, .head_dim = HEAD_DIM};
-  if (!name_type(type, &shape)) {
-    fprintf(stderr, "no such cache: %s\n", type);
-    return 1;
-  }
   xf_error error;
   xf_context_options options = {
       .struct_size = sizeof options, .isa = *isa ? isa : NULL, .threads = threads};
@@ -49,18 +36,13 @@ int compare_open(const char *isa, unsigned threads, size_t q_len, size_t kv_len,
     fprintf(stderr, "%s\n", error.message);
     return 1;
   }
-  if (arena_bytes() == 0 && !arena_open()) {
-    fprintf(stderr, "out of memory for the benchmarks' data\n");
-    return 1;
-  }
-  attention = attention_case(context, &shape);
-  if (!attention) fprintf(stderr, "out of memory for attention over %zu keys\n", kv_len);
-  return attention ? 0 : 1;
+  if (arena_bytes() > 0 || arena_open()) return 0;
+  fprintf(stderr, "out of memory for the benchmarks' data\n");
+  return 1;
 }
 
 void compare_close(void)
 {
-  attention->free(attention);
   xf_context_destroy(context);
 }
 
@@ -69,19 +51,42 @@ const char *compare_isa(void)
   return xf_context_isa(context);
 }
 
-void compare_bind(const float *q, float *out)
+/* cache: "packed", or the type of plain K and V. NULL: no such cache, or out of memory. */
+void *compare_case(size_t q_len, size_t kv_len, const char *cache)
+{
+  static const xf_type types[] = {XF_F32, XF_F16, XF_BF16};
+  struct attention_shape shape = {
+      .q_len = q_len, .kv_len = kv_len, .head_dim = HEAD_DIM, .type = XF_F32};
+  shape.packed = !strcmp(cache, "packed");
+  if (shape.packed) return attention_case(context, &shape);
+  for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+    shape.type = types[i];
+    if (!strcmp(cache, xf_type_name(types[i]))) return attention_case(context, &shape);
+  }
+  return NULL;
+}
+
+void compare_case_free(void *attention)
+{
+  struct bench_case *c = attention;
+  c->free(c);
+}
+
+void compare_bind(void *attention, const float *q, float *out)
 {
   attention_case_bind(attention, q, out);
 }
 
-int compare_write(const void *k, const void *v)
+/* 0: done. */
+int compare_write(void *attention, const void *k, const void *v)
 {
   return attention_case_write(attention, k, v);
 }
 
-void compare_run(void)
+void compare_run(void *attention)
 {
-  attention->run(attention);
+  struct bench_case *c = attention;
+  c->run(c);
 }
 
 double compare_nops(void)
@@ -97,6 +102,11 @@ double compare_best_nops(void)
 double compare_fma(void)
 {
   return fma_rate(context);
+}
+
+double compare_read(void)
+{
+  return read_rate(context);
 }
 
 void compare_evict(void)

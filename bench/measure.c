@@ -18,12 +18,13 @@ struct sample measure(const xf_context *context, bool with_read, void (*work)(vo
   double before = nop_rate(context), waited = seconds_waited();
   double start = clock_seconds();
   work(arg);
-  sample.seconds = clock_seconds() - start;
+  sample.seconds = sample.wall = clock_seconds() - start;
   waited = seconds_waited() - waited;
-  if (xf_context_threads(context) == 1)
+  /* The wait is known a little earlier and later than the time: of a short run it may be more. */
+  if (xf_context_threads(context) == 1 && waited < sample.wall / 2)
     sample.seconds -= waited;
   else
-    sample.waited = waited / sample.seconds;
+    sample.waited = waited / sample.wall;
   double after = nop_rate(context);
   sample.nops = before < after ? before : after;
   return sample;

@@ -7,10 +7,10 @@
 #include "bench/peaks.h"
 
 struct sample {
-  double seconds;
-  double nops;   /* the slower rate of before and after */
-  double waited; /* share of the time that threads waited for a CPU; one thread's wait is known
-                    exactly and taken off its seconds instead */
+  double wall;    /* seconds */
+  double seconds; /* without waiting for a CPU, where one thread ran */
+  double nops;    /* the slower rate of before and after */
+  double waited;  /* share of the time that threads waited for a CPU and that is not taken off */
   double fma, read;
 };
 

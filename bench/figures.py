@@ -1,0 +1,82 @@
+"""What bench/run measured: the files of its folder, for plot.py and report.py."""
+
+import json
+import os
+import platform
+from pathlib import Path
+
+OPS = ("prefill", "standard", "decode", "linear", "elementwise")  # one file of bench_ops each
+LEAST_CLEAN = 3  # samples, for a figure to be shown
+MANUAL_TIME = "manual_time"  # Google Benchmark's, at the end of a name
+
+
+def cpu_name():
+    fields = {}
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        key, _, value = line.partition(":")
+        fields.setdefault(key.strip(), value.strip())
+    name = fields.get("model name", platform.machine())
+    if "cpu family" in fields:
+        name += f" (family {fields['cpu family']}, model {fields['model']})"
+    return f"{name}, {len(os.sched_getaffinity(0))} CPUs"
+
+
+def parse(benchmark):
+    """An entry of bench_ops: what its name says, and its counters."""
+    entry = {"words": []}
+    op, *parts = benchmark["name"].split("/")
+    for part in parts:
+        key, colon, value = part.partition(":")
+        if colon:
+            entry[key] = int(value)
+        elif part != MANUAL_TIME:
+            entry["words"].append(part)
+    entry["isa"] = entry["words"].pop()
+    return {**benchmark, **entry, "op": op, "sure": benchmark["clean"] >= LEAST_CLEAN}
+
+
+def read(path):
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+class Figures:
+    """All that lies in a folder; None where a file is missing."""
+
+    def __init__(self, folder):
+        self.machine = read(folder / "machine.json")
+        self.compare = read(folder / "compare.json")
+        self.memory = read(folder / "memory.json")
+        self.entries = []
+        for op in OPS:
+            measured = read(folder / f"{op}.json") or {"benchmarks": []}
+            self.entries += [parse(b) for b in measured["benchmarks"]
+                             if not b.get("error_occurred")]
+        self.isas = list(dict.fromkeys(entry["isa"] for entry in self.entries))
+        self.threads = sorted({entry["threads"] for entry in self.entries})
+
+    def select(self, op, *words, **fields):
+        """Entries of that operation, with those words in their names and those fields."""
+        return [entry for entry in self.entries
+                if entry["op"] == op and all(word in entry["words"] for word in words)
+                and all(entry.get(key) == value for key, value in fields.items())]
+
+    def compared(self, kind, threads):
+        """Rows of compare.py, and for each library its fastest run in each of them."""
+        rows = [row for row in (self.compare or {"rows": []})["rows"]
+                if row["kind"] == kind and row["threads"] == threads]
+        return [(row, {name: best_run(row, name) for name in self.compare["versions"]})
+                for row in rows]
+
+
+def best_run(row, library):
+    """Its fastest run that has clean samples enough, else the fastest; None: it was left out."""
+    runs = [figures for run, figures in row["runs"].items() if run.startswith(library + ":")]
+    return min(runs, key=lambda figures: (not sure(figures), figures["ms"]), default=None)
+
+
+def sure(figures):
+    return figures["clean"] >= LEAST_CLEAN
+
+
+def plural(threads):
+    return f"{threads} thread{'s'[:threads > 1]}"
