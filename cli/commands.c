@@ -4,10 +4,19 @@
 
 #include "cli/report.h"
 
-const struct xf_cli_command *const xf_cli_commands[] = {
-    &xf_cli_generate, &xf_cli_chat, &xf_cli_perplexity, &xf_cli_logits,
-    &xf_cli_tokenize, &xf_cli_info, &xf_cli_bench,      &xf_cli_selftest,
-    &xf_cli_verify,   &xf_cli_man,  &xf_cli_completion, NULL};
+const struct xf_cli_command *const xf_cli_commands[] = {&xf_cli_generate,
+                                                        &xf_cli_chat,
+                                                        &xf_cli_perplexity,
+                                                        &xf_cli_logits,
+                                                        &xf_cli_tokenize,
+                                                        &xf_cli_info,
+                                                        &xf_cli_bench,
+                                                        &xf_cli_selftest,
+                                                        &xf_cli_convert,
+                                                        &xf_cli_verify,
+                                                        &xf_cli_man,
+                                                        &xf_cli_completion,
+                                                        NULL};
 
 enum { N_COMMANDS = sizeof xf_cli_commands / sizeof *xf_cli_commands - 1 };
 

@@ -7,6 +7,7 @@
 extern const struct xf_cli_command xf_cli_bench;
 extern const struct xf_cli_command xf_cli_chat;
 extern const struct xf_cli_command xf_cli_completion;
+extern const struct xf_cli_command xf_cli_convert;
 extern const struct xf_cli_command xf_cli_generate;
 extern const struct xf_cli_command xf_cli_info;
 extern const struct xf_cli_command xf_cli_logits;

@@ -36,6 +36,22 @@ static bool add_model(cJSON *root, const struct xf_cli_session *s)
          xf_cli_json_ids(o, "eos_token_ids", info->eos_token_ids, info->n_eos_token_ids);
 }
 
+/* Nothing where the file has no plan. */
+static bool add_plan(cJSON *root, const struct xf_cli_session *s)
+{
+  xf_plan plan;
+  xf_model_get_plan(s->model, &plan);
+  if (plan.kv_cache_max_len == 0) return true;
+  cJSON *o = cJSON_AddObjectToObject(root, "plan");
+  cJSON *lengths = cJSON_AddArrayToObject(o, "prefill_seq_lens");
+  bool complete = lengths != NULL;
+  for (uint32_t i = 0; complete && i < plan.n_prefill_seq_lens; i++)
+    complete = cJSON_AddItemToArray(lengths, cJSON_CreateNumber(plan.prefill_seq_lens[i]));
+  return complete && xf_cli_json_number(o, "kv_cache_max_len", plan.kv_cache_max_len) &&
+         xf_cli_json_word(o, "attention",
+                          plan.attention == XF_ATTENTION_FLASH ? "flash" : "standard");
+}
+
 /* A model without a tokenizer can still give logits: "error" then says what is wrong. */
 static bool add_tokenizer(cJSON *root, const struct xf_cli_session *s)
 {
@@ -100,8 +116,9 @@ static int run(void)
   int code = xf_cli_session_open(&session);
   if (!code) {
     cJSON *root = cJSON_CreateObject();
-    bool complete = add_model(root, &session) && add_tokenizer(root, &session) &&
-                    add_machine(root, &session) && add_memory(root, &session);
+    bool complete = add_model(root, &session) && add_plan(root, &session) &&
+                    add_tokenizer(root, &session) && add_machine(root, &session) &&
+                    add_memory(root, &session);
     code = json ? xf_cli_json_print(root, complete) : print_text(root, complete);
   }
   xf_cli_session_close(&session);

@@ -11,6 +11,7 @@ static int width; /* of the line that is on the terminal */
 static const char *title(const char *stage)
 {
   if (strcmp(stage, "load") == 0) return "loading the model";
+  if (strcmp(stage, "convert") == 0) return "converting";
   if (strcmp(stage, "prefill") == 0) return "reading the prompt";
   return stage;
 }

@@ -16,8 +16,8 @@
 enum { DEFAULT_CHUNK = 512 };
 
 static const char *model, *isa;
-static uint64_t threads, chunk = DEFAULT_CHUNK, ctx;
-static int attention, pin;
+static uint64_t threads, chunk, ctx; /* 0: as the model says */
+static int attention = -1, pin;
 
 const struct xf_cli_option xf_cli_model_options[] = {
     {"-m", "--model", "PATH", "the model: a folder or a GGUF file (default: the demo model)",
@@ -33,11 +33,15 @@ const struct xf_cli_option xf_cli_machine_options[] = {
     {0}};
 
 const struct xf_cli_option xf_cli_run_options[] = {
-    {"--ctx", "--kv_cache_max_len", "N", "most tokens in the cache; 0: as the model says",
-     XF_CLI_COUNT, &ctx, 0, 16777216},
-    {"--chunk", NULL, "N", "most tokens of the prompt at once", XF_CLI_COUNT, &chunk, 1, 65536},
-    {"--attention", NULL, "flash|standard", "tiled, or with all scores in memory", XF_CLI_CHOICE,
-     &attention, 0, 0},
+    {"--ctx", "--kv_cache_max_len", "N",
+     "most tokens in the cache; 0: as the model's plan or the model says", XF_CLI_COUNT, &ctx, 0,
+     16777216},
+    {"--chunk", NULL, "N",
+     "most tokens of the prompt at once; 0: as the model's plan says, else 512", XF_CLI_COUNT,
+     &chunk, 0, 65536},
+    {"--attention", NULL, "flash|standard",
+     "tiled, or with all scores in memory (default: as the model's plan says, else flash)",
+     XF_CLI_CHOICE, &attention, 0, 0},
     {0}};
 
 /* The folder of this program with `relative` behind it, if that can be read. */
@@ -68,12 +72,12 @@ const char *xf_cli_model_path(void)
 
 size_t xf_cli_chunk(void)
 {
-  return (size_t)chunk;
+  return chunk ? (size_t)chunk : DEFAULT_CHUNK;
 }
 
 xf_attention_kind xf_cli_attention(void)
 {
-  return (xf_attention_kind)attention;
+  return attention < 0 ? XF_ATTENTION_PLANNED : (xf_attention_kind)attention;
 }
 
 const char *xf_cli_isa(void)
@@ -96,6 +100,9 @@ static xf_status open_parts(struct xf_cli_session *s, size_t capacity, xf_attent
   xf_status status = xf_model_open(s->context, s->path, &options, &s->model, error);
   if (status) return status;
   xf_model_get_info(s->model, &s->info);
+  xf_plan plan;
+  xf_model_get_plan(s->model, &plan);
+  if (capacity == 0) capacity = plan.kv_cache_max_len;
   if (capacity == 0) capacity = s->info.max_position_embeddings;
   return xf_cache_create(s->model, capacity, &s->cache, error);
 }

@@ -158,7 +158,7 @@ xf_status xf_config_check_heads(const char *path, const struct xf_head_fields *n
     return xf_fail(error, XF_E_FORMAT, "%s: %s (%zu) is no multiple of %s (%zu), and %s is missing",
                    path, names->hidden, hidden, names->heads, heads, names->head_dim);
   if (config->head_dim == 0) config->head_dim = hidden / heads;
-  if (config->head_dim < 8 || config->head_dim > 256 || config->head_dim % 2 != 0)
+  if (config->head_dim < 8 || config->head_dim > XF_MAX_HEAD_DIM || config->head_dim % 2 != 0)
     return xf_fail(error, XF_E_UNSUPPORTED,
                    "%s: %s: only even sizes from 8 to 256 are supported, not %zu", path,
                    names->head_dim, config->head_dim);

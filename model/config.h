@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-#include "exactflash/status.h"
+#include "exactflash/model.h"
 
 /* Limits of what is read: far above any model, low enough that products of sizes fit. */
 enum {
@@ -14,6 +14,7 @@ enum {
   XF_MAX_POSITIONS = 1 << 24, /* every position is a float */
   XF_MAX_LAYERS = 4096,
   XF_MAX_HEADS = 4096,
+  XF_MAX_HEAD_DIM = 256,
   XF_MAX_EOS = 8
 };
 
@@ -34,6 +35,7 @@ struct xf_config {
   int32_t bos;             /* −1: none */
   int32_t eos[XF_MAX_EOS]; /* the first n_eos */
   size_t n_eos;
+  xf_plan plan; /* zeros: none */
 };
 
 /* Reads FOLDER/config.json. Absent optional fields have the defaults of transformers' LlamaConfig;
@@ -43,6 +45,11 @@ struct xf_config {
 xf_status xf_config_read(const char *folder, struct xf_config *out, xf_error *error);
 
 struct xf_gguf;
+
+/* Keys of our own, which our converter writes where the standard ones cannot say it: all EOS ids;
+ * and the four settings of llama3 scaling, in the order of xf_rope_config's fields. */
+#define XF_GGUF_EOS_KEY    "exactflash.eos_token_ids"
+#define XF_GGUF_LLAMA3_KEY "exactflash.rope.llama3"
 
 /* The same from a GGUF file's metadata, whose general.architecture must be llama; the vocabulary is
  * as large as the tensor token_embd.weight says. */

@@ -6,6 +6,7 @@
 #include "model/config.h"
 #include "model/gguf.h"
 #include "model/naming.h"
+#include "model/plan.h"
 
 static xf_status fail_missing(const struct xf_gguf *gguf, const char *key, xf_error *error)
 {
@@ -149,7 +150,8 @@ static void add_eos(struct xf_config *config, int32_t id)
 }
 
 /* Absent ids are those that a SentencePiece vocabulary has, and none with other vocabularies. */
-static xf_status read_ids(const struct xf_gguf *gguf, struct xf_config *config, xf_error *error)
+static xf_status read_standard_ids(const struct xf_gguf *gguf, struct xf_config *config,
+                                   xf_error *error)
 {
   static const char *const ends[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
                                      "tokenizer.ggml.eom_token_id"};
@@ -166,6 +168,51 @@ static xf_status read_ids(const struct xf_gguf *gguf, struct xf_config *config, 
     if (status == XF_OK && id >= 0) add_eos(config, (int32_t)id);
   }
   return status;
+}
+
+/* What a converter of ours adds where the standard keys cannot say it: the whole list of EOS ids.
+ */
+static xf_status read_ids(const struct xf_gguf *gguf, struct xf_config *config, xf_error *error)
+{
+  const struct xf_gguf_value *list = NULL;
+  xf_status status = read_standard_ids(gguf, config, error);
+  if (status == XF_OK) status = xf_gguf_get_array(gguf, XF_GGUF_EOS_KEY, XF_GGUF_I64, &list, error);
+  if (status != XF_OK || !list) return status;
+  config->n_eos = 0;
+  for (size_t i = 0; i < list->n; i++) {
+    int64_t id = xf_gguf_integer_at(list, i);
+    if (id < 0 || (uint64_t)id >= config->vocab || config->n_eos == XF_MAX_EOS)
+      return xf_fail(error, XF_E_FORMAT, "%s: %s holds more than %d ids or one that is no token",
+                     gguf->path, XF_GGUF_EOS_KEY, XF_MAX_EOS);
+    add_eos(config, (int32_t)id);
+  }
+  return XF_OK;
+}
+
+/* The settings of llama3 scaling, which say exactly what a tensor of factors cannot: its
+ * frequencies are rounded once more. */
+static xf_status read_llama3(const struct xf_gguf *gguf, struct xf_rope_config *rope,
+                             xf_error *error)
+{
+  const struct xf_gguf_value *list = NULL;
+  xf_status status = xf_gguf_get_array(gguf, XF_GGUF_LLAMA3_KEY, XF_GGUF_F64, &list, error);
+  if (status != XF_OK || !list) return status;
+  double values[4] = {0};
+  for (size_t i = 0; i < xf_min(list->n, 4); i++) values[i] = xf_gguf_number_at(list, i);
+  bool good = list->n == 4 && values[0] >= 1e-6 && values[0] <= 1e6 && values[1] >= 1e-6 &&
+              values[2] <= 1e6 && values[2] > values[1] && values[3] >= 1 &&
+              values[3] <= XF_MAX_POSITIONS;
+  if (!good)
+    return xf_fail(error, XF_E_FORMAT,
+                   "%s: %s must be factor, low_freq_factor, high_freq_factor and "
+                   "original_max_position_embeddings",
+                   gguf->path, XF_GGUF_LLAMA3_KEY);
+  rope->type = XF_ROPE_LLAMA3;
+  rope->factor = values[0];
+  rope->low_freq_factor = values[1];
+  rope->high_freq_factor = values[2];
+  rope->original_max_positions = values[3];
+  return XF_OK;
 }
 
 /* rope.scale_linear is the older spelling of scaling.type "linear" with its factor. */
@@ -189,7 +236,7 @@ static xf_status read_rope(const struct xf_gguf *gguf, struct xf_rope_config *ro
   if (rope->factor != 1) rope->type = XF_ROPE_LINEAR;
   if (xf_tensor_find(gguf->tensors, gguf->n_tensors, xf_naming_gguf.rope_factors))
     rope->type = XF_ROPE_FACTORS;
-  return status;
+  return status == XF_OK ? read_llama3(gguf, rope, error) : status;
 }
 
 xf_status xf_config_read_gguf(const struct xf_gguf *gguf, struct xf_config *out, xf_error *error)
@@ -202,5 +249,6 @@ xf_status xf_config_read_gguf(const struct xf_gguf *gguf, struct xf_config *out,
   if (status == XF_OK) status = check_variant(gguf, error);
   if (status == XF_OK) status = read_sizes(gguf, out, error);
   if (status == XF_OK) status = read_ids(gguf, out, error);
-  return status == XF_OK ? read_rope(gguf, &out->rope, error) : status;
+  if (status == XF_OK) status = read_rope(gguf, &out->rope, error);
+  return status == XF_OK ? xf_plan_read(gguf, out->max_positions, &out->plan, error) : status;
 }

@@ -7,6 +7,7 @@
 #include "dispatch/memory.h"
 #include "dispatch/options.h"
 #include "model/model.h"
+#include "model/plan.h"
 #include "model/sampler.h"
 #include "model/stop.h"
 #include "model/vocabulary.h"
@@ -113,7 +114,8 @@ static xf_status prefill(xf_generator *g, const int32_t *ids, size_t n, xf_error
 {
   xf_status status = report(g, 0, n, error);
   for (size_t done = 0; !status && done < n;) {
-    size_t chunk = xf_min(n - done, g->model->options.chunk);
+    size_t chunk = g->model->planned_chunks ? xf_plan_next(&g->model->config.plan, n - done)
+                                            : xf_min(n - done, g->model->options.chunk);
     bool final = done + chunk == n;
     status = run(g, ids + done, chunk, final ? XF_LOGITS_LAST : XF_LOGITS_NONE, error);
     done += chunk;

@@ -7,14 +7,19 @@
 #include "dispatch/utf8.h"
 #include "model/vocabulary.h"
 
+/* Whether Latin-1 has a visible character for it. */
+static bool is_visible(unsigned byte)
+{
+  return (byte > 0x20 && byte < 0x7F) || (byte > 0xA0 && byte <= 0xFF && byte != 0xAD);
+}
+
 /* The byte for which a character of one or two bytes is the letter, or −1. A byte that Latin-1 has
  * a visible character for is that character; the others, in order, are those from U+0100 on. */
 static int letter_byte(const char *s, int bytes)
 {
   unsigned code = (unsigned char)s[0];
   if (bytes == 2) code = (code & 0x1Fu) << 6 | ((unsigned char)s[1] & 0x3Fu);
-  bool visible = (code > 0x20 && code < 0x7F) || (code > 0xA0 && code <= 0xFF && code != 0xAD);
-  if (visible) return (int)code;
+  if (is_visible(code)) return (int)code;
   if (bytes != 2 || code < 0x100) return -1;
   unsigned rank = code - 0x100; /* among 00 … 20, 7F … A0 and AD */
   if (rank <= 0x20) return (int)rank;
@@ -34,6 +39,19 @@ bool xf_byte_level_decode(const char *spelling, size_t bytes, char *out, uint32_
   }
   *count = n;
   return true;
+}
+
+size_t xf_byte_level_encode(const char *bytes, size_t n, char *out)
+{
+  size_t length = 0;
+  for (size_t i = 0; i < n; i++) {
+    unsigned code = (unsigned char)bytes[i];
+    if (!is_visible(code))
+      code = 0x100 + (code <= 0x20 ? code : code == 0xAD ? 0x43 : code - 0x7F + 0x21);
+    if (code >= 0x80) out[length++] = (char)(0xC0 | code >> 6);
+    out[length++] = (char)(code >= 0x80 ? 0x80 | (code & 0x3F) : code);
+  }
+  return length;
 }
 
 static size_t hash(int32_t left, int32_t right)

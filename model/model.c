@@ -15,10 +15,9 @@ static xf_status read_options(const xf_model_options *given, xf_model_options *o
 {
   xf_status status = xf_options_read("xf_model_options", given, options, sizeof *options, error);
   if (status) return status;
-  if (options->attention != XF_ATTENTION_FLASH && options->attention != XF_ATTENTION_STANDARD)
+  if (options->attention < XF_ATTENTION_FLASH || options->attention > XF_ATTENTION_PLANNED)
     return xf_fail(error, XF_E_ARGUMENT,
-                   "xf_model_options: attention %d is neither flash nor "
-                   "standard",
+                   "xf_model_options: attention %d is none of flash, standard, planned",
                    (int)options->attention);
   if (options->split < XF_SPLIT_AUTO || options->split > XF_SPLIT_ALWAYS)
     return xf_fail(error, XF_E_ARGUMENT,
@@ -27,8 +26,19 @@ static xf_status read_options(const xf_model_options *given, xf_model_options *o
   if (options->chunk > CHUNK_MAX || options->q_block > Q_BLOCK_MAX)
     return xf_fail(error, XF_E_ARGUMENT, "xf_model_options: chunk %u and q_block %u; at most %d",
                    options->chunk, options->q_block, CHUNK_MAX);
-  if (options->chunk == 0) options->chunk = DEFAULT_CHUNK;
   return XF_OK;
+}
+
+/* Where the options leave it to the file. */
+static void follow_plan(xf_model *model)
+{
+  const xf_plan *plan = &model->config.plan;
+  xf_model_options *options = &model->options;
+  if (options->attention == XF_ATTENTION_PLANNED) options->attention = plan->attention;
+  if (options->chunk) return;
+  size_t n = plan->n_prefill_seq_lens;
+  model->planned_chunks = n > 0;
+  options->chunk = n ? plan->prefill_seq_lens[n - 1] : DEFAULT_CHUNK;
 }
 
 static xf_status model_load(xf_model *model, const char *path, xf_error *error)
@@ -39,6 +49,7 @@ static xf_status model_load(xf_model *model, const char *path, xf_error *error)
   struct xf_checkpoint *checkpoint;
   xf_status status = xf_checkpoint_open(path, &model->config, &checkpoint, error);
   if (status) return status;
+  follow_plan(model);
   return xf_weights_load(model->context, &model->config, checkpoint, model->options.progress,
                          model->options.progress_arg, &model->weights, error);
 }
@@ -105,4 +116,9 @@ void xf_model_get_info(const xf_model *model, xf_model_info *info)
       .weight_bytes = xf_weights_bytes(&model->weights),
   };
   memcpy(info->eos_token_ids, c->eos, sizeof info->eos_token_ids);
+}
+
+void xf_model_get_plan(const xf_model *model, xf_plan *plan)
+{
+  *plan = model->config.plan;
 }

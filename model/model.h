@@ -27,7 +27,8 @@ struct xf_model {
   const xf_context *context;
   struct xf_config config;
   struct xf_weights weights;
-  xf_model_options options; /* chunk is never 0 */
+  xf_model_options options; /* chunk is never 0, attention never PLANNED */
+  bool planned_chunks;      /* prompts are cut as config.plan says */
   struct xf_idle *idle;
 };
 

@@ -102,22 +102,30 @@ static xf_status read_file(const char *path, struct xf_tokenizer *tokenizer, xf_
   }
 }
 
+/* The first of two that is there. */
+xf_status xf_tokenizer_find(const char *folder, char **out, xf_error *error)
+{
+  static const char *const names[] = {"tokenizer.model", "tokenizer.json"};
+  *out = NULL;
+  for (size_t i = 0; i < 2; i++) {
+    *out = xf_path_join(folder, names[i]);
+    if (!*out) return xf_file_no_memory(error, folder);
+    if (xf_path_exists(*out)) return XF_OK;
+    xf_free(*out);
+    *out = NULL;
+  }
+  return XF_OK;
+}
+
 xf_status xf_tokenizer_file_read(const char *path, struct xf_tokenizer *tokenizer, xf_error *error)
 {
   if (!xf_path_is_folder(path)) return read_file(path, tokenizer, error);
-  char *model = xf_path_join(path, "tokenizer.model");
-  char *json = xf_path_join(path, "tokenizer.json");
-  xf_status status;
-  if (!model || !json)
-    status = xf_file_no_memory(error, path);
-  else if (xf_path_exists(model))
-    status = read_file(model, tokenizer, error);
-  else if (xf_path_exists(json))
-    status = read_file(json, tokenizer, error);
-  else
-    status =
-        xf_fail(error, XF_E_FILE, "%s: holds neither tokenizer.model nor tokenizer.json", path);
-  xf_free(model);
-  xf_free(json);
+  char *file;
+  xf_status status = xf_tokenizer_find(path, &file, error);
+  if (status) return status;
+  if (!file)
+    return xf_fail(error, XF_E_FILE, "%s: holds neither tokenizer.model nor tokenizer.json", path);
+  status = read_file(file, tokenizer, error);
+  xf_free(file);
   return status;
 }

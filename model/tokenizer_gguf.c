@@ -19,6 +19,27 @@ static const struct {
     {"qwen2", XF_SPLIT_QWEN2},   {"deepseek-r1-qwen", XF_SPLIT_QWEN2},
 };
 
+#define RULE(name)                                                                                 \
+  {                                                                                                \
+    "exactflash.tokenizer." #name, offsetof(struct xf_token_rules, name)                           \
+  }
+const struct xf_rule_key xf_rule_keys[] = {RULE(nfc),
+                                           RULE(ignore_merges),
+                                           RULE(dummy_prefix),
+                                           RULE(prefix_at_start_only),
+                                           RULE(prefix_unless_space),
+                                           RULE(remove_extra_whitespaces),
+                                           RULE(drops_space),
+                                           RULE(user_defined_apart),
+                                           {NULL, 0}};
+
+const char *xf_split_gguf_name(enum xf_split split)
+{
+  size_t i = 0;
+  while (splits[i].split != split) i++;
+  return splits[i].name;
+}
+
 static xf_status missing(const struct xf_gguf *gguf, const char *key, xf_error *error)
 {
   return xf_fail(error, XF_E_FORMAT, "%s: %s is missing", gguf->path, key);
@@ -146,6 +167,8 @@ static xf_status read_llama(const struct xf_gguf *gguf, struct xf_token_list *ou
   if (!status)
     status = xf_gguf_get_bool(gguf, KEY("add_space_prefix"), &rules->dummy_prefix, error);
   rules->drops_space = rules->dummy_prefix;
+  if (!status) status = xf_gguf_get_bool(gguf, XF_BY_SCORE_KEY, &out->by_score, error);
+  if (!status && !out->by_score) status = read_merges(gguf, out, error);
   return status ? status : read_bos(gguf, true, out, error);
 }
 
@@ -161,8 +184,7 @@ static xf_status read_gpt2(const struct xf_gguf *gguf, struct xf_token_list *out
   return status ? status : read_bos(gguf, llama3, out, error);
 }
 
-xf_status xf_tokenizer_gguf_list(const struct xf_gguf *gguf, struct xf_token_list *out,
-                                 xf_error *error)
+static xf_status read_model(const struct xf_gguf *gguf, struct xf_token_list *out, xf_error *error)
 {
   struct xf_gguf_string model = {0};
   xf_status status = xf_gguf_get_string(gguf, KEY("model"), &model, error);
@@ -178,4 +200,13 @@ xf_status xf_tokenizer_gguf_list(const struct xf_gguf *gguf, struct xf_token_lis
   return xf_fail(error, XF_E_UNSUPPORTED,
                  "%s: " KEY("model") " is \"%.*s\"; supported are llama and gpt2", gguf->path,
                  (int)xf_min(model.bytes, 100), model.text);
+}
+
+xf_status xf_tokenizer_gguf_list(const struct xf_gguf *gguf, struct xf_token_list *out,
+                                 xf_error *error)
+{
+  xf_status status = read_model(gguf, out, error);
+  for (const struct xf_rule_key *rule = xf_rule_keys; !status && rule->key; rule++)
+    status = xf_gguf_get_bool(gguf, rule->key, (bool *)((char *)&out->rules + rule->offset), error);
+  return status;
 }

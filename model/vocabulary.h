@@ -78,6 +78,8 @@ int32_t xf_merges_find(const struct xf_tokenizer *tokenizer, int32_t left, int32
 /* Writes the bytes that a spelling of letters for bytes stands for (never more than it has);
  * returns their count. false: it holds another character. */
 bool xf_byte_level_decode(const char *spelling, size_t bytes, char *out, uint32_t *count);
+/* The other way round: the letters of bytes, at most two bytes each; returns their count. */
+size_t xf_byte_level_encode(const char *bytes, size_t n, char *out);
 
 enum { XF_USER_DEFINED = 1u << XF_PIECE_USER_DEFINED };
 enum { XF_SPECIAL = 1u << XF_PIECE_CONTROL | 1u << XF_PIECE_UNKNOWN | XF_USER_DEFINED };

@@ -1,5 +1,6 @@
 #include "tests/folder.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -24,4 +25,14 @@ char *path_of(const char *name)
   static char path[4096];
   snprintf(path, sizeof path, "%s/%s", folder, name);
   return path;
+}
+
+size_t files_in_folder(void)
+{
+  size_t n = 0;
+  DIR *entries = opendir(folder);
+  assert_non_null(entries);
+  for (struct dirent *entry; (entry = readdir(entries));) n += entry->d_name[0] != '.';
+  closedir(entries);
+  return n;
 }

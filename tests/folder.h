@@ -12,4 +12,7 @@ int free_folder(void **state);
 /* A path inside it, in a static buffer. */
 char *path_of(const char *name);
 
+/* How many files it holds. */
+size_t files_in_folder(void);
+
 #endif

@@ -4,11 +4,6 @@
 
 #include "model/gguf_write.h"
 
-/* Writes the Hugging Face checkpoint of a folder as a GGUF file: its metadata without RoPE scaling,
- * no tokenizer, every tensor in its own type, the rows of q and k as GGUF has them. Fails the test
- * where that fails. */
-void gguf_model_write(const char *folder, const char *path);
-
 struct gguf_edit {
   const char *drop; /* a key or tensor; NULL: none */
   /* Adds to the metadata; NULL: nothing. */

@@ -145,3 +145,13 @@ int32_t *json_ids(const cJSON *array, size_t *n)
     *next++ = (int32_t)item->valuedouble;
   return ids;
 }
+
+void convert_model(const char *from, const char *to, xf_convert_options options)
+{
+  xf_error error = {0};
+  xf_context *context = open_context(NULL, 2);
+  options.struct_size = sizeof options;
+  options.force = 1;
+  expect_ok(xf_convert(context, from, to, &options, &error), &error);
+  xf_context_destroy(context);
+}

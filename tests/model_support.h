@@ -38,6 +38,9 @@ void exported_free(struct exported *exported);
 /* Fails unless both hold the same bits. */
 void expect_same_cache(const xf_model *model, const xf_cache *a, const xf_cache *b);
 
+/* xf_convert, over a file that may be there. struct_size need not be set. */
+void convert_model(const char *from, const char *to, xf_convert_options options);
+
 cJSON *read_json(const char *path);
 /* A member that must be there. */
 const cJSON *json_get(const cJSON *object, const char *name);

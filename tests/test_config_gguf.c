@@ -22,7 +22,7 @@ static int start(void **state)
   folder = write_tiny_model(&tiny);
   snprintf(good, sizeof good, "%s/good.gguf", folder);
   snprintf(path, sizeof path, "%s/model.gguf", folder);
-  gguf_model_write(folder, good);
+  convert_model(folder, good, (xf_convert_options){0});
   return 0;
 }
 
@@ -203,7 +203,7 @@ static void test_meanings(void **state)
   assert_true(c.bos == 1 && c.n_eos == 1 && c.eos[0] == 2);
   c = changed(&(struct change){"tokenizer.ggml.model", XF_GGUF_STRING, 0, "gpt2"});
   assert_true(c.bos == -1 && c.n_eos == 0);
-  gguf_model_write(folder, good);
+  convert_model(folder, good, (xf_convert_options){0});
 }
 
 static void open_fails(xf_status expected, const char *one, const char *other)
@@ -231,12 +231,12 @@ static void test_tensors(void **state)
   struct tiny_model tiny = tiny_model_smallest();
   tiny.layers = 2;
   char *deep = write_tiny_model(&tiny);
-  gguf_model_write(deep, path);
+  convert_model(deep, path, (xf_convert_options){0});
   assert_int_equal(rename(path, good), 0);
   const struct change flat = {"llama.block_count", XF_GGUF_U32, 1, NULL};
   gguf_copy(good, path, &(struct gguf_edit){.drop = flat.key, .add = add_change, .arg = &flat});
   open_fails(XF_E_SHAPE, "blk.1.attn_norm.weight", "llama.block_count");
-  gguf_model_write(folder, good);
+  convert_model(folder, good, (xf_convert_options){0});
   free(deep);
 }
 

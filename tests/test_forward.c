@@ -141,7 +141,7 @@ static void test_model_options(void **state)
   xf_model *model = NULL;
   expect_options_refused(rig, (xf_model_options){.struct_size = 0});
   expect_options_refused(rig, (xf_model_options){.struct_size = size + 1});
-  expect_options_refused(rig, (xf_model_options){.struct_size = size, .attention = 2});
+  expect_options_refused(rig, (xf_model_options){.struct_size = size, .attention = 3});
   expect_options_refused(rig, (xf_model_options){.struct_size = size, .split = 3});
   expect_options_refused(rig, (xf_model_options){.struct_size = size, .q_block = UINT32_MAX});
   expect_options_refused(rig, (xf_model_options){.struct_size = size, .chunk = UINT32_MAX});

@@ -244,7 +244,7 @@ static void test_written_models(void **state)
     tiny.tied = i == 1 || i == 2;
     char *folder = write_tiny_model(&tiny), path[4096];
     snprintf(path, sizeof path, "%s/model.gguf", folder);
-    gguf_model_write(folder, path);
+    convert_model(folder, path, (xf_convert_options){0});
     int32_t *ids = random_ids(i, IDS, tiny.vocab);
     expect_same_model(folder, path, ids, IDS);
     free(ids);
@@ -264,11 +264,12 @@ static void test_linear_scaling(void **state)
   (void)state;
   enum { IDS = 40 };
   struct tiny_model tiny = tiny_model_smallest();
+  char *unscaled = write_tiny_model(&tiny), plain[4096], scaled_path[4096];
   tiny.extras = "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.0}";
-  char *folder = write_tiny_model(&tiny), plain[4096], scaled_path[4096];
+  char *folder = write_tiny_model(&tiny);
   snprintf(plain, sizeof plain, "%s/plain.gguf", folder);
   snprintf(scaled_path, sizeof scaled_path, "%s/scaled.gguf", folder);
-  gguf_model_write(folder, plain);
+  convert_model(unscaled, plain, (xf_convert_options){0});
   int32_t *ids = random_ids(1, IDS, tiny.vocab);
   for (size_t older = 0; older < 2; older++) {
     gguf_copy(plain, scaled_path,
@@ -276,6 +277,7 @@ static void test_linear_scaling(void **state)
     expect_same_model(folder, scaled_path, ids, IDS);
   }
   free(ids);
+  free(unscaled);
   free(folder);
 }
 

@@ -322,8 +322,9 @@ static void test_damage(void **state)
 {
   (void)state;
   enum { TIMES = 100000, METADATA = 2000 };
-  gguf_model_write(folder, other);
-  gguf_copy(other, path, &(struct gguf_edit){.add = add_vocabulary});
+  convert_model(folder, other, (xf_convert_options){0});
+  gguf_copy(other, path,
+            &(struct gguf_edit){.drop = "tokenizer.ggml.model", .add = add_vocabulary});
   assert_true(attempt(NULL));
   failing_alloc_largest();
   assert_int_equal(damage_prefixes(path, attempt, NULL), 0);
@@ -336,7 +337,7 @@ static void test_damage(void **state)
 static void test_failing_allocations(void **state)
 {
   (void)state;
-  gguf_model_write(folder, path);
+  convert_model(folder, path, (xf_convert_options){0});
   for (size_t n = 0;; n++) {
     xf_model *model;
     xf_error error = {0};

@@ -1,6 +1,5 @@
 /* GGUF files: what the writer writes the reader reads; and a file that cannot be completed leaves
  * nothing behind. */
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,16 +9,6 @@
 #include "tests/folder.h"
 #include "tests/model_support.h"
 #include "tests/support.h"
-
-static size_t files_in_folder(void)
-{
-  size_t n = 0;
-  DIR *entries = opendir(folder);
-  assert_non_null(entries);
-  for (struct dirent *entry; (entry = readdir(entries));) n += entry->d_name[0] != '.';
-  closedir(entries);
-  return n;
-}
 
 static struct xf_gguf_writer *new_writer(void)
 {

@@ -5,6 +5,7 @@
 #include "exactflash/attention.h"
 #include "exactflash/chat.h"
 #include "exactflash/context.h"
+#include "exactflash/convert.h"
 #include "exactflash/generate.h"
 #include "exactflash/kv_cache.h"
 #include "exactflash/linear.h"

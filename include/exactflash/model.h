@@ -19,8 +19,9 @@ typedef struct xf_cache xf_cache;
 typedef int (*xf_progress)(void *arg, const char *stage, size_t done, size_t total);
 
 typedef enum xf_attention_kind {
-  XF_ATTENTION_FLASH = 0,   /* tiled, online softmax, O(threads) memory */
-  XF_ATTENTION_STANDARD = 1 /* the textbook: whole score matrix [heads, q_len, kv_len] in memory */
+  XF_ATTENTION_FLASH = 0,    /* tiled, online softmax, O(threads) memory */
+  XF_ATTENTION_STANDARD = 1, /* the textbook: whole score matrix [heads, q_len, kv_len] in memory */
+  XF_ATTENTION_PLANNED = 2   /* as the file's plan says, else flash */
 } xf_attention_kind;
 
 /* Whether flash attention splits one sequence's keys over threads. Changes speed, never a bit. */
@@ -35,7 +36,9 @@ typedef struct xf_model_options {
   xf_attention_kind attention;
   xf_attention_split split;
   uint32_t q_block; /* query positions per attention task; 0: by sequence length. Never a bit. */
-  uint32_t chunk;   /* most tokens taken through the layers at once; 0: 512. Never a bit. */
+  /* Most tokens taken through the layers at once. 0: the longest of the file's plan, else 512.
+   * Never a bit. */
+  uint32_t chunk;
   xf_progress progress;
   void *progress_arg;
 } xf_model_options;
@@ -64,6 +67,23 @@ typedef struct xf_model_info {
 } xf_model_info;
 
 XF_API void xf_model_get_info(const xf_model *model, xf_model_info *info);
+
+/* How a converted file is meant to be run. All of it changes speed and memory only, but for
+ * standard attention, whose roundings are others. */
+enum { XF_PLAN_LENGTHS = 16 };
+typedef struct xf_plan {
+  /* Prompts are taken in chunks of these lengths, the longest that is not longer than what is left,
+   * and at last what is left. Ascending, each at most kv_cache_max_len and 65536. */
+  uint32_t prefill_seq_lens[XF_PLAN_LENGTHS]; /* the first n_prefill_seq_lens */
+  uint32_t n_prefill_seq_lens;
+  uint32_t
+      kv_cache_max_len; /* cache capacity, at most max_position_embeddings; 0: no plan at all */
+  xf_attention_kind attention; /* flash or standard */
+} xf_plan;
+
+/* Zeros where the checkpoint has no plan. xf_generator_prompt follows the lengths where
+ * xf_model_options.chunk was 0; the capacity is the caller's to follow. */
+XF_API void xf_model_get_plan(const xf_model *model, xf_plan *plan);
 
 typedef enum xf_logits { XF_LOGITS_NONE = 0, XF_LOGITS_LAST, XF_LOGITS_ALL } xf_logits;
 

@@ -1,0 +1,366 @@
+/* A checkpoint's tensors into one GGUF file, a batch of rows at a time. */
+#include "exactflash/convert.h"
+
+#include <math.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "dispatch/context.h"
+#include "dispatch/error.h"
+#include "dispatch/memory.h"
+#include "dispatch/options.h"
+#include "dispatch/widen.h"
+#include "model/convert.h"
+#include "model/plan.h"
+#include "model/quantize.h"
+
+enum { BATCH_BYTES = 1 << 20, GGML_I8 = 24 };
+
+struct converter {
+  const xf_context *context;
+  const char *path;
+  xf_convert_options options;
+  struct xf_config config;
+  struct xf_checkpoint *checkpoint;
+  struct xf_gguf_writer *writer;
+  size_t done, total; /* tensors */
+  xf_error *error;
+};
+
+/* One of the checkpoint's tensors, and what becomes of it. */
+struct item {
+  enum xf_role role;
+  size_t layer, n, k; /* k 0: a vector */
+  const struct xf_tensor *from;
+  xf_type type; /* of the file; the checkpoint's: nothing is computed */
+  size_t row_bytes;
+};
+
+/* How a file has it. */
+static const struct xf_ggml_type *stored_as(xf_type type)
+{
+  return type == XF_I8_ROW ? xf_ggml_type_find(GGML_I8) : xf_ggml_type_of(type);
+}
+
+int xf_convert_supports(xf_type type)
+{
+  const struct xf_ggml_type *stored = xf_quantizer_find(type) ? stored_as(type) : NULL;
+  return stored && stored->type;
+}
+
+/* ---- the items ---- */
+
+static void shape_of(const struct xf_config *c, struct item *item)
+{
+  size_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim, h = c->hidden;
+  const size_t shapes[XF_ROLES][2] = {[XF_EMBEDDING] = {c->vocab, h},
+                                      [XF_FINAL_NORM] = {h, 0},
+                                      [XF_HEAD] = {c->vocab, h},
+                                      [XF_ATTENTION_NORM] = {h, 0},
+                                      [XF_Q] = {q, h},
+                                      [XF_K] = {kv, h},
+                                      [XF_V] = {kv, h},
+                                      [XF_O] = {h, q},
+                                      [XF_MLP_NORM] = {h, 0},
+                                      [XF_GATE] = {c->intermediate, h},
+                                      [XF_UP] = {c->intermediate, h},
+                                      [XF_DOWN] = {h, c->intermediate}};
+  item->n = shapes[item->role][0];
+  item->k = shapes[item->role][1];
+}
+
+/* The type that was asked for, or one that rows of k can have. */
+static xf_type type_of(const struct converter *c, const struct item *item)
+{
+  if (item->k == 0) return XF_F32;
+  xf_type type = c->options.type ? c->options.type : item->from->type;
+  const struct xf_quantizer *quantizer = xf_quantizer_find(type);
+  if (type == item->from->type || item->k % quantizer->block == 0) return type;
+  return item->k % xf_quantizer_find(XF_Q8_0)->block == 0 ? XF_Q8_0 : XF_F16;
+}
+
+/* The model would be computed without it. */
+static xf_status expect_no_bias(const struct converter *c, const struct item *item)
+{
+  char name[XF_MAX_NAME];
+  xf_tensor_name(xf_checkpoint_naming(c->checkpoint), item->role, item->layer, ".bias", name);
+  if (!xf_checkpoint_find(c->checkpoint, name)) return XF_OK;
+  return xf_fail(c->error, XF_E_UNSUPPORTED,
+                 "%s: holds a tensor %s, but linear layers with bias are not supported", c->path,
+                 name);
+}
+
+static xf_status get_item(const struct converter *c, enum xf_role role, size_t layer,
+                          struct item *out)
+{
+  char name[XF_MAX_NAME];
+  *out = (struct item){.role = role, .layer = layer};
+  shape_of(&c->config, out);
+  xf_tensor_name(xf_checkpoint_naming(c->checkpoint), role, layer, ".weight", name);
+  xf_status status = xf_checkpoint_get(c->checkpoint, name, out->n, out->k, &out->from, c->error);
+  if (!status && out->k) status = expect_no_bias(c, out);
+  if (status) return status;
+  out->type = type_of(c, out);
+  const struct xf_quantizer *quantizer = xf_quantizer_find(out->type);
+  if (out->type == out->from->type && out->k)
+    out->row_bytes = out->from->bytes / out->n;
+  else
+    out->row_bytes = (out->k ? out->k : out->n) / quantizer->block * quantizer->block_bytes;
+  return XF_OK;
+}
+
+/* Calls visit for every tensor, in the order of the file. */
+static xf_status each_item(struct converter *c,
+                           xf_status (*visit)(struct converter *c, const struct item *item))
+{
+  xf_status status = XF_OK;
+  struct item item;
+  for (size_t layer = 0; layer <= c->config.layers && !status; layer++) {
+    bool outside = layer == c->config.layers;
+    enum xf_role role = outside ? 0 : XF_ATTENTION_NORM,
+                 end = outside ? XF_ATTENTION_NORM : XF_ROLES;
+    for (; role < end && !status; role++) {
+      if (role == XF_HEAD && c->config.tied) continue;
+      status = get_item(c, role, layer, &item);
+      if (!status) status = visit(c, &item);
+    }
+  }
+  return status;
+}
+
+xf_status xf_checkpoint_describe(const char *path, xf_checkpoint_info *out, xf_error *error)
+{
+  struct converter c = {.path = path, .error = error};
+  struct item q;
+  if (!path || !out)
+    return xf_fail(error, XF_E_ARGUMENT, "xf_checkpoint_describe: path or out is NULL");
+  xf_status status = xf_checkpoint_open(path, &c.config, &c.checkpoint, error);
+  if (!status) status = get_item(&c, XF_Q, 0, &q);
+  if (!status) *out = (xf_checkpoint_info){q.from->type, (uint32_t)c.config.max_positions};
+  xf_checkpoint_close(c.checkpoint);
+  return status;
+}
+
+/* ---- the head of the file ---- */
+
+static xf_status add_tensor(struct converter *c, const struct item *item)
+{
+  char name[XF_MAX_NAME];
+  const size_t shape[] = {item->n, item->k};
+  xf_tensor_name(&xf_naming_gguf, item->role, item->layer, ".weight", name);
+  xf_gguf_add_tensor(c->writer, name, stored_as(item->type), item->k ? 2 : 1, shape);
+  c->total++;
+  if (item->type != XF_I8_ROW) return XF_OK;
+  xf_tensor_name(&xf_naming_gguf, item->role, item->layer, ".scale", name);
+  xf_gguf_add_tensor(c->writer, name, xf_ggml_type_of(XF_F32), 1, &item->n);
+  return XF_OK;
+}
+
+/* Divisors of RoPE's frequencies, of a GGUF file or for readers that know no llama3 scaling. */
+static bool has_factors(const struct converter *c)
+{
+  return c->config.rope.type == XF_ROPE_FACTORS || c->config.rope.type == XF_ROPE_LLAMA3;
+}
+
+static xf_status write_factors(struct converter *c)
+{
+  size_t n = c->config.head_dim / 2;
+  float factors[XF_MAX_HEAD_DIM / 2], plain[XF_MAX_HEAD_DIM / 2];
+  const char *name = xf_checkpoint_naming(c->checkpoint)->rope_factors;
+  const struct xf_tensor *from = NULL;
+  if (name && xf_checkpoint_find(c->checkpoint, name)) {
+    xf_status status = xf_checkpoint_get(c->checkpoint, name, n, 0, &from, c->error);
+    if (status) return status;
+    xf_widen(c->context->kernels, from->type, n, from->data, factors);
+  } else {
+    struct xf_config unscaled = c->config;
+    unscaled.rope.type = XF_ROPE_NONE;
+    xf_rope_inv_freq(&unscaled, plain);
+    xf_rope_inv_freq(&c->config, factors);
+    for (size_t i = 0; i < n; i++) factors[i] = plain[i] / factors[i];
+  }
+  return xf_gguf_writer_data(c->writer, factors, n * sizeof *factors, c->error);
+}
+
+static xf_status add_head(struct converter *c)
+{
+  struct item embedding;
+  xf_status status = get_item(c, XF_EMBEDDING, 0, &embedding);
+  if (status) return status;
+  const struct xf_quantizer *quantizer = xf_quantizer_find(embedding.type);
+  struct xf_converted converted = {.path = c->path,
+                                   .config = &c->config,
+                                   .plan = &c->options.plan,
+                                   .file_type = quantizer ? quantizer->file_type : XF_NO_FILE_TYPE,
+                                   .quantized = xf_type_size(embedding.type) == 0};
+  status = xf_convert_metadata(&converted, c->writer, c->error);
+  if (!status && has_factors(c)) {
+    size_t n = c->config.head_dim / 2;
+    xf_gguf_add_tensor(c->writer, xf_naming_gguf.rope_factors, xf_ggml_type_of(XF_F32), 1, &n);
+  }
+  return status ? status : each_item(c, add_tensor);
+}
+
+/* ---- data ---- */
+
+/* Rows [first, first + rows) of a matrix on their way. */
+struct batch {
+  const struct converter *c;
+  const struct item *item;
+  size_t first, rows;
+  float *floats;        /* (threads, k) */
+  unsigned char *out;   /* (rows, row_bytes) */
+  unsigned char *fault; /* (rows): 1: a weight that the type does not have */
+  float *scales;        /* (n) */
+};
+
+/* The checkpoint's row that is row r of the file: GGUF interleaves the halves of q's and k's heads.
+ */
+static const void *source_row(const struct converter *c, const struct item *item, size_t r)
+{
+  bool paired = xf_checkpoint_naming(c->checkpoint)->paired;
+  size_t d = c->config.head_dim, i = r % d;
+  if (!paired && (item->role == XF_Q || item->role == XF_K)) r = r - i + i / 2 + i % 2 * (d / 2);
+  return (const char *)item->from->data + r * (item->from->bytes / item->n);
+}
+
+static void convert_row(void *arg, size_t slot, size_t i)
+{
+  struct batch *b = arg;
+  const struct item *item = b->item;
+  size_t k = item->k, row = b->first + i;
+  const void *from = source_row(b->c, item, row);
+  unsigned char *out = b->out + i * item->row_bytes;
+  b->fault[i] = 0;
+  if (item->type == item->from->type) {
+    memcpy(out, from, item->row_bytes);
+    return;
+  }
+  float *x = b->floats + slot * k;
+  xf_widen(b->c->context->kernels, item->from->type, k, from, x);
+  bool finite = true;
+  for (size_t j = 0; j < k; j++) finite &= isfinite(x[j]) != 0;
+  b->fault[i] = !finite || !xf_quantizer_find(item->type)->row(k, x, out, &b->scales[row]);
+}
+
+static xf_status report_fault(const struct batch *b, size_t i)
+{
+  return xf_fail(b->c->error, XF_E_FORMAT,
+                 "%s: tensor %s, row %zu of the file: a weight is not finite or too large for %s; "
+                 "convert to another type, such as bf16",
+                 b->item->from->path, b->item->from->name, b->first + i,
+                 xf_type_name(b->item->type));
+}
+
+static xf_status write_batches(struct converter *c, struct batch *b, size_t most)
+{
+  const struct item *item = b->item;
+  xf_status status = XF_OK;
+  for (; b->first < item->n && !status; b->first += b->rows) {
+    b->rows = xf_min(most, item->n - b->first);
+    xf_parallel(c->context, b->rows, convert_row, b);
+    for (size_t i = 0; i < b->rows && !status; i++)
+      if (b->fault[i]) status = report_fault(b, i);
+    if (!status)
+      status = xf_gguf_writer_data(c->writer, b->out, b->rows * item->row_bytes, c->error);
+  }
+  if (!status && item->type == XF_I8_ROW)
+    status = xf_gguf_writer_data(c->writer, b->scales, item->n * sizeof *b->scales, c->error);
+  return status;
+}
+
+static xf_status write_matrix(struct converter *c, const struct item *item)
+{
+  size_t most = xf_min(item->n, BATCH_BYTES / item->row_bytes + 1);
+  struct batch b = {.c = c,
+                    .item = item,
+                    .floats = xf_alloc(c->context->threads, item->k * sizeof(float)),
+                    .out = xf_alloc(most, item->row_bytes),
+                    .fault = xf_alloc(most, 1),
+                    .scales = xf_alloc(item->n, sizeof(float))};
+  xf_status status = XF_OK;
+  if (!b.floats || !b.out || !b.fault || !b.scales)
+    status = xf_fail(c->error, XF_E_MEMORY, "%s: out of memory for rows of %s", c->path,
+                     item->from->name);
+  else
+    status = write_batches(c, &b, most);
+  xf_free(b.floats);
+  xf_free(b.out);
+  xf_free(b.fault);
+  xf_free(b.scales);
+  return status;
+}
+
+static xf_status write_vector(struct converter *c, const struct item *item)
+{
+  float *x = xf_alloc(item->n, sizeof *x);
+  if (!x) return xf_fail(c->error, XF_E_MEMORY, "%s: out of memory", c->path);
+  xf_widen(c->context->kernels, item->from->type, item->n, item->from->data, x);
+  xf_status status = xf_gguf_writer_data(c->writer, x, item->row_bytes, c->error);
+  xf_free(x);
+  return status;
+}
+
+static xf_status report(const struct converter *c)
+{
+  const xf_convert_options *o = &c->options;
+  if (!o->progress || !o->progress(o->progress_arg, "convert", c->done, c->total)) return XF_OK;
+  return xf_fail(c->error, XF_E_CANCELLED, "%s: the conversion was cancelled", c->path);
+}
+
+static xf_status write_item(struct converter *c, const struct item *item)
+{
+  xf_status status = item->k ? write_matrix(c, item) : write_vector(c, item);
+  xf_checkpoint_release(item->from);
+  c->done++;
+  return status ? status : report(c);
+}
+
+/* ---- all of it ---- */
+
+static xf_status check_output(const struct converter *c, const char *output)
+{
+  struct stat there;
+  if (stat(output, &there) != 0) return XF_OK;
+  if (!S_ISREG(there.st_mode))
+    return xf_fail(c->error, XF_E_FILE, "%s: is there already, and is no regular file", output);
+  if (c->options.force) return XF_OK;
+  return xf_fail(c->error, XF_E_FILE, "%s: is there already; choose another name, or force it",
+                 output);
+}
+
+static xf_status convert(struct converter *c, const char *output)
+{
+  char fault[200];
+  xf_status status = check_output(c, output);
+  if (!status) status = xf_checkpoint_open(c->path, &c->config, &c->checkpoint, c->error);
+  if (status) return status;
+  if (xf_plan_fault(&c->options.plan, c->config.max_positions, fault, sizeof fault))
+    return xf_fail(c->error, XF_E_ARGUMENT, "%s: the plan cannot be run: %s", c->path, fault);
+  status = xf_gguf_writer_create(&c->writer, c->error);
+  if (!status) status = add_head(c);
+  if (!status) status = report(c);
+  if (!status) status = xf_gguf_writer_start(c->writer, output, c->error);
+  if (!status && has_factors(c)) status = write_factors(c);
+  if (!status) status = each_item(c, write_item);
+  return status ? status : xf_gguf_writer_finish(c->writer, c->error);
+}
+
+xf_status xf_convert(const xf_context *context, const char *path, const char *output,
+                     const xf_convert_options *options, xf_error *error)
+{
+  struct converter c = {.context = context, .path = path, .error = error};
+  if (!context || !path || !output)
+    return xf_fail(error, XF_E_ARGUMENT, "xf_convert: context, path or output is NULL");
+  xf_status status =
+      xf_options_read("xf_convert_options", options, &c.options, sizeof c.options, error);
+  if (!status && c.options.type && !xf_convert_supports(c.options.type))
+    status = xf_fail(error, XF_E_UNSUPPORTED, "weights cannot be converted to %s",
+                     xf_type_name(c.options.type));
+  xf_fp_state caller = xf_fp_enter();
+  if (!status) status = convert(&c, output);
+  xf_fp_leave(caller);
+  xf_gguf_writer_destroy(c.writer);
+  xf_checkpoint_close(c.checkpoint);
+  return status;
+}

@@ -1,0 +1,23 @@
+/* Inside of xf_convert: what goes into the metadata. */
+#ifndef XF_MODEL_CONVERT_H
+#define XF_MODEL_CONVERT_H
+
+#include "exactflash/convert.h"
+#include "model/checkpoint.h"
+#include "model/config.h"
+#include "model/gguf_write.h"
+
+struct xf_converted {
+  const char *path; /* of the checkpoint */
+  const struct xf_config *config;
+  const xf_plan *plan;
+  uint32_t file_type; /* general.file_type */
+  bool quantized;
+};
+
+/* Everything that is no tensor: of a GGUF file what it has, of a folder what GGUF asks for, with
+ * tokenizer and chat template; and the plan. */
+xf_status xf_convert_metadata(const struct xf_converted *converted, struct xf_gguf_writer *writer,
+                              xf_error *error);
+
+#endif

@@ -1,0 +1,178 @@
+#include "model/quantize.h"
+
+#include <math.h>
+#include <string.h>
+
+static uint32_t bits_of(float x)
+{
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+uint16_t xf_round_f16(float x, float *rounded)
+{
+  uint32_t bits = bits_of(x), sign = bits >> 16 & 0x8000, half;
+  bits &= 0x7FFFFFFF;
+  float magnitude = fabsf(x);
+  if (!(magnitude < 65520)) { /* infinity, or NaN */
+    half = isnan(x) ? 0x7E00 : 0x7C00;
+    magnitude = isnan(x) ? NAN : INFINITY;
+  } else if (magnitude < 0x1p-14f) { /* steps of 2^-24 */
+    magnitude = nearbyintf(magnitude * 0x1p24f);
+    half = (uint32_t)magnitude;
+    magnitude *= 0x1p-24f;
+  } else {
+    bits = (bits + 0xFFF + (bits >> 13 & 1)) & ~0x1FFFu;
+    half = ((bits >> 23) - 112) << 10 | (bits >> 13 & 0x3FF);
+    memcpy(&magnitude, &bits, sizeof magnitude);
+  }
+  *rounded = sign ? -magnitude : magnitude;
+  return (uint16_t)(sign | half);
+}
+
+/* ---- floats ---- */
+
+static bool to_f32(size_t k, const float *x, unsigned char *out, float *scale)
+{
+  (void)scale;
+  memcpy(out, x, k * sizeof *x);
+  return true;
+}
+
+static bool to_f16(size_t k, const float *x, unsigned char *out, float *scale)
+{
+  (void)scale;
+  bool fits = true;
+  for (size_t i = 0; i < k; i++) {
+    float rounded;
+    uint16_t half = xf_round_f16(x[i], &rounded);
+    fits &= isfinite(rounded) != 0;
+    memcpy(out + i * sizeof half, &half, sizeof half);
+  }
+  return fits;
+}
+
+static bool to_bf16(size_t k, const float *x, unsigned char *out, float *scale)
+{
+  (void)scale;
+  bool fits = true;
+  for (size_t i = 0; i < k; i++) {
+    uint32_t bits = bits_of(x[i]);
+    uint16_t upper = (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+    fits &= (upper & 0x7F80) != 0x7F80;
+    memcpy(out + i * sizeof upper, &upper, sizeof upper);
+  }
+  return fits;
+}
+
+/* ---- eight bits ---- */
+
+static float largest(size_t n, const float *x)
+{
+  float most = 0;
+  for (size_t i = 0; i < n; i++) most = fmaxf(most, fabsf(x[i]));
+  return most;
+}
+
+/* n signed bytes at out, x ≈ d · byte. */
+static void to_bytes(size_t n, const float *x, float d, unsigned char *out)
+{
+  for (size_t i = 0; i < n; i++) {
+    float q = d > 0 ? nearbyintf(x[i] / d) : 0;
+    signed char byte = (signed char)fmaxf(-127, fminf(127, q));
+    memcpy(out + i, &byte, 1);
+  }
+}
+
+static bool to_i8_row(size_t k, const float *x, unsigned char *out, float *scale)
+{
+  *scale = largest(k, x) / 127;
+  to_bytes(k, x, *scale, out);
+  return true;
+}
+
+/* f16 d, then 32 bytes. */
+static bool to_q8_0(size_t k, const float *x, unsigned char *out, float *scale)
+{
+  (void)scale;
+  bool fits = true;
+  for (size_t i = 0; i < k; i += 32, out += 34) {
+    float d;
+    uint16_t half = xf_round_f16(largest(32, x + i) / 127, &d);
+    fits &= isfinite(d) != 0;
+    memcpy(out, &half, sizeof half);
+    to_bytes(32, x + i, d, out + 2);
+  }
+  return fits;
+}
+
+/* ---- four bits ---- */
+
+/* l for one d, and the d that fits them best; returns how much of Σ x² it explains. */
+static float try_scale(size_t n, const float *x, int range, float inverse, int *l, float *d)
+{
+  float products = 0, squares = 0;
+  for (size_t i = 0; i < n; i++) {
+    float q = fmaxf((float)-range, fminf((float)(range - 1), nearbyintf(x[i] * inverse)));
+    l[i] = (int)q;
+    products += x[i] * q;
+    squares += q * q;
+  }
+  *d = squares > 0 ? products / squares : 0;
+  return products * *d;
+}
+
+float xf_fit_scale(size_t n, const float *x, int range, int *l)
+{
+  enum { MOST = 32, TRIALS = 9 };
+  float extreme = 0, best = 0, d = 0;
+  memset(l, 0, n * sizeof *l);
+  for (size_t i = 0; i < n; i++)
+    if (fabsf(x[i]) > fabsf(extreme)) extreme = x[i];
+  if (fabsf(extreme) < 0x1p-100f) return 0; /* what follows could overflow */
+  for (int trial = -TRIALS; trial <= TRIALS; trial++) {
+    int candidate[MOST];
+    float fitted, inverse = -((float)range + 0.1f * (float)trial) / extreme;
+    float explained = try_scale(n, x, range, inverse, candidate, &fitted);
+    if (explained <= best) continue;
+    best = explained;
+    d = fitted;
+    memcpy(l, candidate, n * sizeof *l);
+  }
+  return d;
+}
+
+/* f16 d, then l + 8 in 16 bytes: the first half in the low nibbles. */
+static bool to_q4_0(size_t k, const float *x, unsigned char *out, float *scale)
+{
+  (void)scale;
+  bool fits = true;
+  for (size_t i = 0; i < k; i += 32, out += 18) {
+    int l[32];
+    float d;
+    uint16_t half = xf_round_f16(xf_fit_scale(32, x + i, 8, l), &d);
+    fits &= isfinite(d) != 0;
+    memcpy(out, &half, sizeof half);
+    for (size_t j = 0; j < 16; j++) out[2 + j] = (unsigned char)((l[j] + 8) | (l[16 + j] + 8) << 4);
+  }
+  return fits;
+}
+
+/* ---- the table ---- */
+
+static const struct xf_quantizer quantizers[] = {{XF_F32, 0, 1, 4, to_f32},
+                                                 {XF_F16, 1, 1, 2, to_f16},
+                                                 {XF_BF16, 32, 1, 2, to_bf16},
+                                                 {XF_I8_ROW, XF_NO_FILE_TYPE, 1, 1, to_i8_row},
+                                                 {XF_Q8_0, 7, 32, 34, to_q8_0},
+                                                 {XF_Q4_0, 2, 32, 18, to_q4_0},
+                                                 {XF_Q4_K, 15, 256, 144, xf_quantize_q4_k},
+                                                 {XF_Q6_K, 18, 256, 210, xf_quantize_q6_k}};
+
+const struct xf_quantizer *xf_quantizer_find(xf_type type)
+{
+  for (size_t i = 0; i < sizeof quantizers / sizeof *quantizers; i++)
+    if (quantizers[i].type == type) return &quantizers[i];
+  return NULL;
+}
