@@ -5,134 +5,13 @@
 
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
-#include "dispatch/widen.h"
-#include "model/workspace.h"
-
-/* One pass: rows of the workspace, grouped by sequence. */
-struct pass {
-  const xf_model *model;
-  struct xf_workspace *w;
-  size_t rows, n_sequences;
-  struct xf_kv_layout kv; /* of the layer */
-  const float *norm;      /* the gains that the next add_and_norm applies */
-  bool add;               /* and whether it adds x to h before */
-};
-
-/* ---- the operations on one row ---- */
-
-static void embed_row(void *arg, size_t slot, size_t r)
-{
-  (void)slot;
-  const struct pass *p = arg;
-  const struct xf_tensor *e = p->model->weights.embedding;
-  const struct xf_kernels *kernels = p->model->context->kernels;
-  size_t hidden = p->model->config.hidden, half = p->model->config.head_dim / 2;
-  size_t bytes = hidden * xf_type_size(e->type);
-  const char *row = (const char *)e->data + (size_t)p->w->rows[r].token * bytes;
-  xf_widen(kernels, e->type, hidden, row, p->w->h + r * hidden);
-  kernels->rope_angles(half, (float)p->w->rows[r].position, p->model->weights.inv_freq,
-                       p->w->cos + r * half, p->w->sin + r * half);
-}
-
-/* h = h + x; x = norm(h). */
-static void add_and_norm_row(void *arg, size_t slot, size_t r)
-{
-  (void)slot;
-  const struct pass *p = arg;
-  const struct xf_kernels *kernels = p->model->context->kernels;
-  size_t hidden = p->model->config.hidden;
-  float *h = p->w->h + r * hidden, *x = p->w->x + r * hidden;
-  if (p->add) kernels->add(hidden, h, x);
-  kernels->rms_norm(hidden, h, p->norm, p->model->config.rms_eps, x);
-}
-
-/* Rotates q and k; k and v go to the cache. */
-static void rope_and_store_row(void *arg, size_t slot, size_t r)
-{
-  (void)slot;
-  const struct pass *p = arg;
-  const struct xf_config *c = &p->model->config;
-  const struct xf_row *row = &p->w->rows[r];
-  size_t d = c->head_dim;
-  float *q = p->w->qkv + r * (c->heads + 2 * c->kv_heads) * d;
-  float *k = q + c->heads * d, *v = k + c->kv_heads * d;
-  for (size_t head = 0; head < c->heads + c->kv_heads; head++)
-    p->model->context->kernels->rope(d / 2, p->w->cos + r * d / 2, p->w->sin + r * d / 2,
-                                     q + head * d);
-  xf_kv_write(&p->kv, c->kv_heads, row->sequence->cache->pages, row->position, k, v);
-}
-
-static void silu_row(void *arg, size_t slot, size_t r)
-{
-  (void)slot;
-  const struct pass *p = arg;
-  size_t n = p->model->config.intermediate;
-  float *gate = p->w->gate_up + r * 2 * n;
-  p->model->context->kernels->silu_mul(n, gate, gate + n, gate);
-}
-
-/* ---- the operations on all rows ---- */
-
-static void each_row(const struct pass *p, xf_work work)
-{
-  xf_parallel(p->model->context, p->rows, work, (void *)p);
-}
-
-static void add_and_norm(struct pass *p, bool add, const float *norm)
-{
-  p->add = add;
-  p->norm = norm;
-  each_row(p, add_and_norm_row);
-}
-
-static void linear(const struct pass *p, const struct xf_linear *w, const float *x, size_t ldx,
-                   float *y)
-{
-  xf_linear_apply(p->model->context, w, p->rows, x, ldx, y, w->n, p->w->linear);
-}
-
-_Static_assert((int)XF_SPLIT_AUTO == (int)XF_KEYS_AUTO &&
-                   (int)XF_SPLIT_NEVER == (int)XF_KEYS_WHOLE &&
-                   (int)XF_SPLIT_ALWAYS == (int)XF_KEYS_SPLIT,
-               "the public names of the split modes have the operator's values");
-
-static struct xf_attention attention_call(const struct pass *p)
-{
-  const struct xf_config *c = &p->model->config;
-  return (struct xf_attention){.kv = p->kv,
-                               .q_heads = c->heads,
-                               .kv_heads = c->kv_heads,
-                               .q_stride = (ptrdiff_t)((c->heads + 2 * c->kv_heads) * c->head_dim),
-                               .q_head_stride = (ptrdiff_t)c->head_dim,
-                               .out_stride = (ptrdiff_t)(c->heads * c->head_dim),
-                               .out_head_stride = (ptrdiff_t)c->head_dim,
-                               .scale = 0, /* 1 / sqrt(head_dim) */
-                               .causal = true,
-                               .q_block = p->model->options.q_block,
-                               .q_blocks = p->model->context->q_blocks,
-                               .split = (enum xf_attention_split_mode)p->model->options.split,
-                               .n = p->n_sequences,
-                               .sequences = p->w->sequences};
-}
-
-/* False when out of memory. */
-static bool attention(const struct pass *p)
-{
-  const xf_context *context = p->model->context;
-  struct xf_attention call = attention_call(p);
-  bool standard = p->model->options.attention == XF_ATTENTION_STANDARD;
-  size_t floats = standard ? xf_attention_standard_floats(context, &call)
-                           : xf_attention_workspace_floats(&call, context->threads);
-  if (!xf_buffer_grow(&p->w->scores, floats)) return false;
-  (standard ? xf_attention_standard : xf_attention_flash)(context, &call, p->w->scores.data);
-  return true;
-}
+#include "model/pass.h"
 
 /* In the last layer only the rows that want logits need more than K and V. These rows, of each
  * sequence some of its last ones, move to the front, and the pass goes on with them alone. */
-static void keep_wanted_rows(struct pass *p)
+static void keep_wanted_rows(struct xf_pass *p)
 {
-  const struct xf_attention call = attention_call(p);
+  const struct xf_attention call = xf_pass_attention_call(p);
   struct xf_workspace *w = p->w;
   size_t hidden = p->model->config.hidden, row = 0;
   p->rows = p->n_sequences = 0;
@@ -150,48 +29,51 @@ static void keep_wanted_rows(struct pass *p)
   }
 }
 
-/* Leaves in x what the head needs. False when out of memory. */
-static bool layers(struct pass *p)
+/* Leaves in x what the head needs. */
+static void layers(struct xf_pass *p)
 {
   const struct xf_weights *weights = &p->model->weights;
   struct xf_workspace *w = p->w;
   size_t hidden = p->model->config.hidden, intermediate = p->model->config.intermediate;
-  each_row(p, embed_row);
+  xf_pass_embed(p);
   for (size_t i = 0; i < weights->n_layers; i++) {
     const struct xf_layer *layer = &weights->layers[i];
     p->kv = xf_cache_layout(p->model, i);
-    add_and_norm(p, i > 0, layer->attention_norm);
-    linear(p, &layer->qkv, w->x, hidden, w->qkv);
-    each_row(p, rope_and_store_row);
+    p->layer = (int32_t)i;
+    xf_pass_norm(p, i > 0, "attention_norm", layer->attention_norm);
+    xf_pass_linear(p, "qkv", &layer->qkv, w->x, hidden, w->qkv);
+    xf_pass_rope_and_store(p);
     if (i + 1 == weights->n_layers) keep_wanted_rows(p);
-    if (p->rows == 0) return true;
-    if (!attention(p)) return false;
-    linear(p, &layer->o, w->attention, layer->o.k, w->x);
-    add_and_norm(p, true, layer->mlp_norm);
-    linear(p, &layer->gate_up, w->x, hidden, w->gate_up);
-    each_row(p, silu_row);
-    linear(p, &layer->down, w->gate_up, 2 * intermediate, w->x);
+    if (p->rows == 0) return;
+    xf_pass_attention(p);
+    xf_pass_linear(p, "o", &layer->o, w->attention, layer->o.k, w->x);
+    xf_pass_norm(p, true, "mlp_norm", layer->mlp_norm);
+    xf_pass_linear(p, "gate_up", &layer->gate_up, w->x, hidden, w->gate_up);
+    xf_pass_silu(p);
+    xf_pass_linear(p, "down", &layer->down, w->gate_up, 2 * intermediate, w->x);
   }
-  add_and_norm(p, true, weights->norm);
-  return true;
+  p->layer = -1;
+  xf_pass_norm(p, true, "norm", weights->norm);
 }
 
 /* The logits of the rows that are left, written to the callers' memory directly where that is one
- * block. False when out of memory. */
-static bool head(const struct pass *p)
+ * block. */
+static void head(struct xf_pass *p)
 {
   const struct xf_row *rows = p->w->rows;
   struct xf_buffer *logits = &p->w->logits;
   size_t vocab = p->model->config.vocab;
   bool one_block = true;
-  if (p->rows == 0) return true;
+  if (p->rows == 0 || p->status) return;
   for (size_t r = 0; r < p->rows; r++) one_block &= rows[r].logits == rows[0].logits + r * vocab;
-  if (!one_block && !xf_buffer_grow(logits, p->rows * vocab)) return false;
-  linear(p, &p->model->weights.head, p->w->x, p->model->config.hidden,
-         one_block ? rows[0].logits : logits->data);
-  for (size_t r = 0; r < p->rows && !one_block; r++)
+  if (!one_block && !xf_buffer_grow(logits, p->rows * vocab)) {
+    p->status = xf_fail(p->error, XF_E_MEMORY, "out of memory for logits of %zu rows", p->rows);
+    return;
+  }
+  xf_pass_linear(p, "head", &p->model->weights.head, p->w->x, p->model->config.hidden,
+                 one_block ? rows[0].logits : logits->data);
+  for (size_t r = 0; r < p->rows && !one_block && !p->status; r++)
     memcpy(rows[r].logits, logits->data + r * vocab, vocab * sizeof(float));
-  return true;
 }
 
 /* ---- passes ---- */
@@ -202,7 +84,7 @@ struct progress {
   size_t sequence, token;
 };
 
-static void add_rows(struct pass *p, const struct xf_sequence *s, size_t from, size_t n)
+static void add_rows(struct xf_pass *p, const struct xf_sequence *s, size_t from, size_t n)
 {
   const struct xf_config *c = &p->model->config;
   size_t first = s->cache->length + from, row = p->rows;
@@ -223,7 +105,7 @@ static void add_rows(struct pass *p, const struct xf_sequence *s, size_t from, s
 }
 
 /* Fills the pass with the next rows of the call. */
-static void next_rows(struct pass *p, const struct xf_sequence *sequences, size_t n,
+static void next_rows(struct xf_pass *p, const struct xf_sequence *sequences, size_t n,
                       struct progress *done)
 {
   p->rows = p->n_sequences = 0;
@@ -283,18 +165,16 @@ static xf_status run(const xf_model *model, const xf_sequence *sequences, size_t
     xf_status status = xf_cache_reserve(cache, cache->length + sequences[i].n_tokens, error);
     if (status) return status;
   }
-  struct pass p = {.model = model, .w = xf_workspace_take(model)};
+  struct xf_pass p = {.model = model, .w = xf_workspace_take(model), .error = error};
   if (!p.w) return xf_fail(error, XF_E_MEMORY, "out of memory for the activations");
-  xf_status status = XF_OK;
-  for (struct progress done = {0, 0}; done.sequence < n;) {
+  for (struct progress done = {0, 0}; done.sequence < n && !p.status;) {
     next_rows(&p, sequences, n, &done);
-    if (layers(&p) && head(&p)) continue;
-    status =
-        xf_fail(error, XF_E_MEMORY, "out of memory for attention or logits of %zu rows", p.rows);
-    break;
+    p.layer = -1;
+    layers(&p);
+    head(&p);
   }
   xf_workspace_give_back(model, p.w);
-  return status;
+  return p.status;
 }
 
 xf_status xf_forward(const xf_model *model, const xf_sequence *sequences, size_t n, xf_error *error)

@@ -30,6 +30,8 @@ struct xf_workspace {
   float *attention;                        /* (rows, heads·head_dim) */
   float *gate_up;                          /* (rows, 2·intermediate) */
   float *cos, *sin;                        /* (rows, head_dim/2) */
+  int64_t *positions;                      /* [max_rows], for boundaries */
+  int32_t *tokens;                         /* [max_rows], likewise */
   float *linear;                           /* (threads, XF_LINEAR_SCRATCH) */
   struct xf_buffer scores;                 /* attention's workspace */
   struct xf_buffer logits; /* (rows, vocab), where the callers' rows are not one block */

@@ -3,6 +3,7 @@
 #define EXACTFLASH_H
 
 #include "exactflash/attention.h"
+#include "exactflash/boundary.h"
 #include "exactflash/chat.h"
 #include "exactflash/context.h"
 #include "exactflash/convert.h"

@@ -4,6 +4,7 @@
 #ifndef EXACTFLASH_MODEL_H
 #define EXACTFLASH_MODEL_H
 
+#include "exactflash/boundary.h"
 #include "exactflash/context.h"
 #include "exactflash/tensor.h"
 
@@ -41,6 +42,9 @@ typedef struct xf_model_options {
   uint32_t chunk;
   xf_progress progress;
   void *progress_arg;
+  xf_boundary boundary; /* called in place of operators (boundary.h); NULL: boundaries are off */
+  void *boundary_arg;
+  uint64_t boundaries; /* bits of xf_operator_kind: those it is called for; 0: all */
 } xf_model_options;
 
 /* path: a Hugging Face folder (config.json, model.safetensors or its shards with index), or a GGUF

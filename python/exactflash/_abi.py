@@ -106,6 +106,9 @@ class ModelOptions(Structure):
         ("chunk", c_uint32),
         ("progress", PROGRESS),
         ("progress_arg", c_void_p),
+        ("boundary", c_void_p),  # NULL: operator boundaries are off
+        ("boundary_arg", c_void_p),
+        ("boundaries", c_uint64),
     ]
 
 
