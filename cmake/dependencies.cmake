@@ -5,11 +5,14 @@ add_library(xf_dependencies INTERFACE)
 find_package(Threads REQUIRED)
 target_link_libraries(xf_dependencies INTERFACE Threads::Threads m)
 
+set(XF_LIBRARY_NAMES) # for those who link the installed static library
+
 function(xf_require name header package)
   find_path(XF_${name}_INCLUDE ${header} REQUIRED)
   find_library(XF_${name}_LIBRARY ${name} REQUIRED)
   target_include_directories(xf_dependencies SYSTEM INTERFACE ${XF_${name}_INCLUDE})
   target_link_libraries(xf_dependencies INTERFACE ${XF_${name}_LIBRARY})
+  set(XF_LIBRARY_NAMES ${XF_LIBRARY_NAMES} ${name} PARENT_SCOPE)
 endfunction()
 
 xf_require(sleef sleef.h libsleef-dev)

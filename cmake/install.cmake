@@ -1,6 +1,19 @@
 include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
 
-install(TARGETS exactflash exactflash_static)
+# For find_package(exactflash) and for pkg-config.
+set(package_folder ${CMAKE_INSTALL_LIBDIR}/cmake/exactflash)
+install(TARGETS exactflash exactflash_static EXPORT exactflash-targets)
+install(EXPORT exactflash-targets NAMESPACE exactflash:: DESTINATION ${package_folder})
+configure_file(cmake/exactflash-config.cmake.in exactflash-config.cmake @ONLY)
+write_basic_package_version_file(exactflash-config-version.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/exactflash-config.cmake
+  ${PROJECT_BINARY_DIR}/exactflash-config-version.cmake DESTINATION ${package_folder})
+list(JOIN XF_LIBRARY_NAMES " -l" XF_PC_PRIVATE)
+file(RELATIVE_PATH XF_PC_PREFIX /x/${CMAKE_INSTALL_LIBDIR}/pkgconfig /x)
+configure_file(cmake/exactflash.pc.in exactflash.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/exactflash.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
 install(DIRECTORY include/exactflash TYPE INCLUDE)
 install(TARGETS exactflash_cli)
 install(DIRECTORY demo-model/ DESTINATION ${CMAKE_INSTALL_DATADIR}/exactflash/demo-model)

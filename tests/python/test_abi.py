@@ -35,11 +35,15 @@ def layout(tmp_path_factory):
 
 
 def test_structs(layout):
-    ours = {}
+    """Every field is where C has it. A struct that tells its size may be an older, shorter one."""
     for name, struct in _abi.STRUCTS.items():
-        ours[name] = ctypes.sizeof(struct)
-        ours |= {f"{name}.{field[0]}": getattr(struct, field[0]).offset for field in struct._fields_}
-    assert ours == layout
+        fields = [field[0] for field in struct._fields_]
+        for field in fields:
+            assert getattr(struct, field).offset == layout[f"{name}.{field}"], f"{name}.{field}"
+        if fields[0] == "struct_size":
+            assert ctypes.sizeof(struct) <= layout[name], name
+        else:
+            assert ctypes.sizeof(struct) == layout[name], name
 
 
 def test_functions_have_their_number_of_arguments():
