@@ -1,10 +1,13 @@
 // Google Benchmark over every operation and ISA of this CPU. The time column is the mean of all
-// samples; the counters are computed from the median of the clean ones (bench/measure.h).
+// samples; the counters are computed from the median of the clean ones (bench/measure.h). A last
+// argument --seconds=S skips what has not begun after S seconds.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdio>
+#include <cstdlib>
 #include <functional>
 #include <map>
 #include <string>
@@ -27,6 +30,8 @@ constexpr size_t READ_EVERY = 16; // reading takes longer than many an operation
 constexpr double LONG_FLOPS = 1e10;
 constexpr ptrdiff_t LEAST_CLEAN = 3;
 constexpr size_t MOST_EXTRA = 6; // samples where one takes long
+
+double deadline = HUGE_VAL; // on clock_seconds(): no entry begins after it
 
 using Maker = std::function<bench_case *(const xf_context *)>;
 
@@ -67,6 +72,10 @@ void report(benchmark::State &state, const bench_case &c, const summary &s)
 
 void run(benchmark::State &state, const xf_kernels *kernels, uint32_t threads, const Maker &make)
 {
+  if (clock_seconds() > deadline) {
+    state.SkipWithError("no time left");
+    return;
+  }
   const xf_context *context = context_of(kernels, threads);
   bench_case *c = context ? make(context) : nullptr;
   if (!c) {
@@ -186,6 +195,11 @@ void register_all(const xf_isa &isa, bool is_scalar)
 int main(int argc, char **argv)
 {
   benchmark::Initialize(&argc, argv);
+  const std::string limit = "--seconds=", last = argc > 1 ? argv[argc - 1] : "";
+  if (last.compare(0, limit.size(), limit) == 0) {
+    deadline = clock_seconds() + std::atof(last.c_str() + limit.size());
+    argc--;
+  }
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
   if (!arena_open()) {
     std::fprintf(stderr, "out of memory for the benchmarks' data\n");

@@ -200,6 +200,8 @@ def parse_arguments():
                         default=[512, 1024, 2048, 4096, 8192, 16384, 32768])
     parser.add_argument("--kv-len-in-cache", type=int, nargs="*", default=[512, 2048, 8192])
     parser.add_argument("--seconds", type=float, default=2, help="of sampling for each row")
+    parser.add_argument("--limit", type=float, default=float("inf"),
+                        help="seconds after which no row begins")
     parser.add_argument("--longest", type=float, default=4, help="seconds of one sample; a "
                         "library that would take longer is left out of that row")
     arguments = parser.parse_args()
@@ -215,13 +217,17 @@ def main():
     problems = [("prefill", n, n) for n in arguments.seq_len]
     problems += [("decode", 1, n) for n in arguments.kv_len]
     problems += [("decode in cache", 1, n) for n in arguments.kv_len_in_cache]
-    rows = []
+    rows, end = [], time.perf_counter() + arguments.limit
     for threads in arguments.threads:
         if threads > len(os.sched_getaffinity(0)):
             continue
         comparison = Comparison(ours, arguments, threads)
         for kind, q_len, kv_len in problems:
-            print(f"{kind}, {kv_len} keys, threads: {threads}", file=sys.stderr, flush=True)
+            late = time.perf_counter() > end
+            print(f"{kind}, {kv_len} keys, threads: {threads}{': no time left' if late else ''}",
+                  file=sys.stderr, flush=True)
+            if late:
+                continue
             rows.append(comparison.row(kind, q_len, kv_len))
         ours.compare_close()
     print(json.dumps({"versions": {name: versions[name] for name in arguments.peers},

@@ -46,11 +46,14 @@ class Figures:
         self.machine = read(folder / "machine.json")
         self.compare = read(folder / "compare.json")
         self.memory = read(folder / "memory.json")
-        self.entries = []
+        self.entries, self.left_out = [], []
         for op in OPS:
             measured = read(folder / f"{op}.json") or {"benchmarks": []}
-            self.entries += [parse(b) for b in measured["benchmarks"]
-                             if not b.get("error_occurred")]
+            for benchmark in measured["benchmarks"]:
+                if benchmark.get("error_occurred"):
+                    self.left_out.append(f"{benchmark['name']}: {benchmark['error_message']}")
+                else:
+                    self.entries.append(parse(benchmark))
         self.isas = list(dict.fromkeys(entry["isa"] for entry in self.entries))
         self.threads = sorted({entry["threads"] for entry in self.entries})
 

@@ -45,7 +45,18 @@ def panels(figures, title, count=None):
     count = count or len(figures.threads)
     picture, axes = plt.subplots(1, count, figsize=(4.6 * count, 4), squeeze=False)
     picture.suptitle(f"{title}\n{figures.machine['cpu']}", fontsize=10)
+    picture.subplots_adjust(top=0.82, wspace=0.25)
     return picture, axes[0]
+
+
+def legend(all_axes):
+    """One for all panels, right of them."""
+    handles = {}
+    for axes in all_axes:
+        for handle, label in zip(*axes.get_legend_handles_labels()):
+            handles.setdefault(label, handle)
+    all_axes[-1].legend(handles.values(), handles.keys(), loc="center left",
+                        bbox_to_anchor=(1, 0.5))
 
 
 def peers(axes, figures, kind, threads):
@@ -80,7 +91,7 @@ def draw_throughput(figures, op, title, x, kind, **fields):
         axes.set_title(measured.plural(threads), fontsize=9)
         axes.set_ylim(bottom=0)
         axes.set_ylabel("GFLOP/s")
-    all_axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    legend(all_axes)
     return picture
 
 
@@ -107,7 +118,7 @@ def draw_roofline(figures):
     axes.set_yscale("log")
     axes.set_xlabel("operations per byte of inputs and outputs")
     axes.set_ylabel("GFLOP/s")
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    legend([axes])
     return picture
 
 

@@ -208,9 +208,12 @@ def write_html(folder, figures):
 
 
 def headline(figures):
-    machine = figures.machine
-    return (f"Machine: {machine['cpu']}. Built with {machine['compiler']}. A dash: fewer than "
+    machine, left_out = figures.machine, figures.left_out
+    text = (f"Machine: {machine['cpu']}. Built with {machine['compiler']}. A dash: fewer than "
             f"{measured.LEAST_CLEAN} samples with the CPUs to themselves.")
+    if left_out:
+        text += f" {len(left_out)} entries were left out, the first of them {left_out[0]}."
+    return text
 
 
 def write_docs(folder, figures):
