@@ -78,6 +78,7 @@ struct task {
   struct xf_tile tile;
   size_t block;   /* of keys, where keys are split */
   float *records; /* the first of the tile's sequence, likewise */
+  bool only;      /* no other block has keys that the tile sees: its partials are the result */
 };
 
 /* A record is one row's partial over one block of keys, m, l and acc, where tasks split the keys.
@@ -114,11 +115,16 @@ static struct xf_tile_scratch scratch_of(const struct flash *f, size_t worker, f
   return scratch;
 }
 
-/* What becomes of row r's partial over a block: a record, or part of out and the state. */
+/* What becomes of row r's partial over a block: the result, a record, or part of out and the state.
+ */
 static void keep_partial(const struct flash *f, const struct task *task, size_t r, float m, float l,
-                         const float *acc, float *state)
+                         float *acc, float *state)
 {
   size_t d_v = f->a->kv.d_v;
+  if (task->only) {
+    xf_tile_finish(f->context, &task->tile, r, m, l, acc);
+    return;
+  }
   if (!f->split) {
     f->context->kernels->attention_merge(d_v, &state[2 * r], &state[2 * r + 1],
                                          xf_tile_out(&task->tile, r), m, l, acc);
@@ -168,7 +174,7 @@ static struct task find_task(const struct flash *f, size_t index, bool by_block)
   t.q0 = (last - tile / a->kv_heads) * q_block;
   t.head = tile % a->kv_heads;
   t.rows = xf_min(q_block, t.sequence->q_len - t.q0) * t.group;
-  return (struct task){t, index % blocks, records};
+  return (struct task){t, index % blocks, records, false};
 }
 
 /* The blocks with keys that any row of the tile sees: begin … end − 1. */
@@ -182,6 +188,7 @@ static struct xf_range tile_blocks(const struct xf_tile *t)
     all.end = range.end > all.end ? range.end : all.end;
   }
   all.end = ceil_div(all.end, XF_BLOCK);
+  all.begin = xf_min(all.begin, all.end); /* nothing is seen */
   return all;
 }
 
@@ -193,10 +200,11 @@ static void whole_task(const struct flash *f, size_t worker, size_t index)
   struct xf_tile_scratch scratch = scratch_of(f, worker, &state);
   memset(state, 0, 2 * t->rows * sizeof *state);
   struct xf_range blocks = tile_blocks(t);
+  task.only = blocks.end == blocks.begin + 1;
   for (task.block = blocks.begin; task.block < blocks.end; task.block++)
     tile_block(f, &task, &scratch, state);
-  for (size_t r = 0; r < t->rows; r++)
-    xf_tile_finish(f->context, t, r, state[2 * r], state[2 * r + 1]);
+  for (size_t r = 0; r < t->rows && !task.only; r++)
+    xf_tile_finish(f->context, t, r, state[2 * r], state[2 * r + 1], xf_tile_out(t, r));
 }
 
 static void split_task(const struct flash *f, size_t worker, size_t index)
@@ -221,7 +229,7 @@ static void merge_task(const struct flash *f, size_t index)
       f->context->kernels->attention_merge(f->a->kv.d_v, &m, &l, xf_tile_out(t, r), record[0],
                                            record[1], record + 2);
     }
-    xf_tile_finish(f->context, t, r, m, l);
+    xf_tile_finish(f->context, t, r, m, l, xf_tile_out(t, r));
   }
 }
 

@@ -62,8 +62,8 @@ static void standard_task(void *arg, size_t slot, size_t task)
   struct xf_partials partials;
   xf_tile_partial(s->context, &t, r0, n, &keys, &scratch, &partials);
   for (size_t i = 0; i < n; i++) {
-    memcpy(xf_tile_out(&t, r0 + i), scratch.acc + i * xf_padded(d_v), d_v * sizeof(float));
-    xf_tile_finish(s->context, &t, r0 + i, partials.m[i], partials.l[i]);
+    xf_tile_finish(s->context, &t, r0 + i, partials.m[i], partials.l[i],
+                   scratch.acc + i * xf_padded(d_v));
   }
 }
 

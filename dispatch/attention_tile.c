@@ -73,18 +73,19 @@ float *xf_tile_out(const struct xf_tile *t, size_t r)
          (ptrdiff_t)head_of(t, r) * t->a->out_head_stride;
 }
 
-/* Copies the queries, so that a kernel's rows are evenly spaced; a negative scale turns their sign.
- */
+/* Copies the queries, so that a kernel's rows are evenly spaced, a token's together where its heads
+ * are; a negative scale turns their sign. */
 static void gather_queries(const struct xf_tile *t, size_t r0, size_t n, float *q)
 {
-  size_t d = t->a->kv.d_k;
-  for (size_t r = r0; r < r0 + n; r++, q += d) {
-    memcpy(q,
-           t->sequence->q + (ptrdiff_t)token_of(t, r) * t->a->q_stride +
-               (ptrdiff_t)head_of(t, r) * t->a->q_head_stride,
-           d * sizeof *q);
-    for (size_t i = 0; i < d && t->a->scale < 0; i++) q[i] = -q[i];
+  size_t d = t->a->kv.d_k, end = r0 + n;
+  bool together = t->a->q_head_stride == (ptrdiff_t)d;
+  for (size_t r = r0, rows; r < end; r += rows) {
+    rows = together ? xf_min(t->group - r % t->group, end - r) : 1;
+    const float *from = t->sequence->q + (ptrdiff_t)token_of(t, r) * t->a->q_stride +
+                        (ptrdiff_t)head_of(t, r) * t->a->q_head_stride;
+    memcpy(q + (r - r0) * d, from, rows * d * sizeof *q);
   }
+  for (size_t i = 0; i < n * d && t->a->scale < 0; i++) q[i] = -q[i];
 }
 
 /* The bias of row r for the keys: the mask's, plus ALiBi's slope · distance (≤ 0 for the past). */
@@ -117,6 +118,10 @@ void xf_tile_partial(const xf_context *context, const struct xf_tile *t, size_t 
 {
   size_t first[XF_ATTENTION_ROWS], visible[XF_ATTENTION_ROWS], most = 0;
   for (size_t i = 0; i < n; i++) {
+    if (i > 0 && (r0 + i) % t->group) { /* the same token */
+      first[i] = first[i - 1], visible[i] = visible[i - 1];
+      continue;
+    }
     struct xf_range range = xf_tile_range(t, r0 + i);
     size_t end = keys->first + keys->n;
     visible[i] = range.end > keys->first ? xf_min(range.end, end) - keys->first : 0;
@@ -155,15 +160,15 @@ void xf_tile_partial(const xf_context *context, const struct xf_tile *t, size_t 
   context->kernels->attention_block(&args);
 }
 
-void xf_tile_finish(const xf_context *context, const struct xf_tile *t, size_t r, float m, float l)
+void xf_tile_finish(const xf_context *context, const struct xf_tile *t, size_t r, float m, float l,
+                    float *acc)
 {
   static const float nothing[XF_HEAD_DIM_MAX];
   size_t d_v = t->a->kv.d_v;
-  float *out = xf_tile_out(t, r);
   if (t->a->sinks) /* a last block of one key, whose value is zero */
-    context->kernels->attention_merge(d_v, &m, &l, out, t->a->sinks[head_of(t, r)] * to_base_2, 1,
+    context->kernels->attention_merge(d_v, &m, &l, acc, t->a->sinks[head_of(t, r)] * to_base_2, 1,
                                       nothing);
-  context->kernels->attention_finish(d_v, l, out);
+  context->kernels->attention_finish(d_v, l, acc, xf_tile_out(t, r));
   if (t->sequence->lse)
     t->sequence->lse[(ptrdiff_t)token_of(t, r) * t->a->lse_stride +
                      (ptrdiff_t)head_of(t, r) * t->a->lse_head_stride] =

@@ -74,7 +74,9 @@ void xf_tile_partial(const xf_context *context, const struct xf_tile *t, size_t 
                      const struct xf_keys *keys, const struct xf_tile_scratch *scratch,
                      struct xf_partials *out);
 
-/* Takes the sink into account; out = out / l and the log-sum-exp of row r. */
-void xf_tile_finish(const xf_context *context, const struct xf_tile *t, size_t r, float m, float l);
+/* Takes the sink into account; out = acc / l and the log-sum-exp of row r. acc [d_v] is changed,
+ * and may be the row's out. */
+void xf_tile_finish(const xf_context *context, const struct xf_tile *t, size_t r, float m, float l,
+                    float *acc);
 
 #endif

@@ -97,8 +97,8 @@ struct xf_kernels {
    * uninitialised while *l is 0. */
   void (*attention_merge)(size_t d_v, float *m, float *l, float *acc, float m_b, float l_b,
                           const float *acc_b);
-  /* acc = acc / l in place, zeros where l is 0. */
-  void (*attention_finish)(size_t d_v, float l, float *acc);
+  /* out = acc / l, zeros where l is 0; out may be acc. */
+  void (*attention_finish)(size_t d_v, float l, const float *acc, float *out);
   /* log(Σ exp(score)) of a row's state; −inf where l is 0. */
   float (*log_sum_exp)(float m, float l);
 };

@@ -215,7 +215,7 @@ static void check_scalar_row(const struct block *b, const struct result *got, si
   }
   oracle_attention(&row, (double)b->c * 0.69314718055994531, XF_BLOCK, weights, out, &lse);
   float got_lse = xf_kernels_scalar.log_sum_exp(got->m[r], got->l[r]);
-  xf_kernels_scalar.attention_finish(b->d_v, got->l[r], acc);
+  xf_kernels_scalar.attention_finish(b->d_v, got->l[r], acc, acc);
   if (row.n == 0)
     expect_true("lse of a row that sees nothing is -inf", "scalar", got_lse == -INFINITY);
   else
@@ -316,7 +316,7 @@ static void test_signs_and_infinities(void **state)
     for (size_t r = 0; r < block.rows; r++) {
       expect_true("l of scores of -inf is 0", isa->name, got.l[r] == 0 && got.m[r] == 0);
       float lse = isa->log_sum_exp(got.m[r], got.l[r]);
-      isa->attention_finish(16, got.l[r], got.acc + r * 16);
+      isa->attention_finish(16, got.l[r], got.acc + r * 16, got.acc + r * 16);
       expect_true("lse of scores of -inf", isa->name, lse == -INFINITY);
     }
   }

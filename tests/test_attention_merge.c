@@ -70,7 +70,7 @@ static void test_merge(void **state)
 
 static void check_finish(struct rng *rng, size_t d_v, enum fill fill)
 {
-  static float acc[MOST_D], want[MOST_D];
+  static float acc[MOST_D], want[MOST_D], elsewhere[MOST_D];
   float m = random_maximum(rng), l = rng_below(rng, 5) ? 1 + 100 * fabsf(rng_normal(rng)) : 0;
   if (fill == FILL_SPECIAL && rng_below(rng, 4) == 0) l = NAN;
   this_case("%s d_v %zu m %a l %a", fill_names[fill], d_v, (double)m, (double)l);
@@ -80,11 +80,13 @@ static void check_finish(struct rng *rng, size_t d_v, enum fill fill)
   float scalar[MOST_D];
   memcpy(scalar, acc, d_v * sizeof *acc);
   float want_lse = xf_kernels_scalar.log_sum_exp(m, l);
-  xf_kernels_scalar.attention_finish(d_v, l, scalar);
+  xf_kernels_scalar.attention_finish(d_v, l, scalar, scalar);
   for (const struct xf_kernels *isa = NULL; (isa = next_isa(isa));) {
     float *in_place = arena_copy(&acc_arena, d_v, rng_below(rng, 2), acc);
     float lse = isa->log_sum_exp(m, l);
-    isa->attention_finish(d_v, l, in_place);
+    isa->attention_finish(d_v, l, acc, elsewhere);
+    expect_bits("finished acc, elsewhere", isa->name, elsewhere, want, d_v);
+    isa->attention_finish(d_v, l, in_place, in_place);
     expect_bits("finished acc", isa->name, in_place, want, d_v);
     expect_bits("lse", isa->name, &lse, &want_lse, 1);
     arena_expect_untouched(&acc_arena, isa->name, in_place, d_v);

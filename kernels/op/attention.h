@@ -86,16 +86,38 @@ static void attention_adjust_row(const struct xf_attention_args *a, size_t r, si
   if (a->bias) bias_row(s, n, a->soft_cap != 0 ? 1.0f : a->scale, a->bias + r * a->ldb + from);
 }
 
-/* Row r's scores become p; keys before the first visible one count as −inf, so that every key keeps
- * its place in the row sum. */
-static void attention_softmax_row(const struct xf_attention_args *a, size_t r, size_t first)
+/* A row's scores as softmax takes them: adjusted, from a multiple of 64 on, so that every key keeps
+ * its place in the row sum; keys before the first visible one count as −inf. */
+struct score_row {
+  float *s;
+  size_t n;
+  float top; /* the greatest */
+};
+
+static struct score_row attention_score_row(const struct xf_attention_args *a, size_t r,
+                                            size_t first)
 {
-  float *s = a->s + r * a->lds;
   size_t from = first / 64 * 64;
+  struct score_row row = {.s = a->s + r * a->lds + from};
   attention_adjust_row(a, r, from);
-  for (size_t i = from; i < first; i++) s[i] = -INFINITY;
-  size_t n = a->visible[r] > first ? a->visible[r] - from : 0;
-  tile_softmax(s + from, n, a->c, &a->m[r], &a->l[r]);
+  for (size_t i = from; i < first; i++) row.s[i - from] = -INFINITY;
+  if (a->visible[r] > first) row.n = a->visible[r] - from;
+  row.top = tile_row_max(row.s, row.n);
+  return row;
+}
+
+/* Scores become p. The maxima of some rows are found first: what a row does next waits for its
+ * maximum, and a CPU can then begin with several rows. */
+static void attention_softmax(const struct xf_attention_args *a, const size_t *first)
+{
+  enum { TOGETHER = 8 };
+  for (size_t r0 = 0; r0 < a->rows; r0 += TOGETHER) {
+    size_t rows = a->rows - r0 < TOGETHER ? a->rows - r0 : TOGETHER;
+    struct score_row row[TOGETHER];
+    for (size_t i = 0; i < rows; i++) row[i] = attention_score_row(a, r0 + i, first[r0 + i]);
+    for (size_t i = 0; i < rows; i++)
+      tile_softmax(row[i].s, row[i].n, row[i].top, a->c, &a->m[r0 + i], &a->l[r0 + i]);
+  }
 }
 
 /* acc of rows r … r + rows − 1 continues over keys [from, to), all of its columns. */
@@ -188,7 +210,7 @@ static void attention_block(const struct xf_attention_args *a)
   static const size_t zeros[XF_ATTENTION_ROWS];
   const size_t *first = a->first ? a->first : zeros;
   attention_scores(a);
-  for (size_t r = 0; r < a->rows; r++) attention_softmax_row(a, r, first[r]);
+  attention_softmax(a, first);
   for (size_t r = 0, rows; r < a->rows; r += rows) {
     rows = tile_value_rows(a->rows - r);
     (a->bias ? attention_values_masked : attention_values)(a, r, rows, first + r);
@@ -219,17 +241,17 @@ static void attention_merge(size_t d_v, float *m, float *l, float *acc, float m_
   v16_store_n(acc + i, d_v - i, v16_fma(v16_load_n(acc_b + i, d_v - i), new, scaled));
 }
 
-static void attention_finish(size_t d_v, float l, float *acc)
+static void attention_finish(size_t d_v, float l, const float *acc, float *out)
 {
   if (l == 0) {
-    memset(acc, 0, d_v * sizeof *acc);
+    memset(out, 0, d_v * sizeof *out);
     return;
   }
   const v16 inverse = v16_set1(1.0f / l);
   size_t i = 0;
   for (; i + XF_LANES <= d_v; i += XF_LANES)
-    v16_store(acc + i, v16_mul(v16_load(acc + i), inverse));
-  if (i < d_v) v16_store_n(acc + i, d_v - i, v16_mul(v16_load_n(acc + i, d_v - i), inverse));
+    v16_store(out + i, v16_mul(v16_load(acc + i), inverse));
+  if (i < d_v) v16_store_n(out + i, d_v - i, v16_mul(v16_load_n(acc + i, d_v - i), inverse));
 }
 
 static float log_sum_exp(float m, float l)

@@ -100,7 +100,7 @@ static float softmax(size_t n, const float *x, float c, float *p)
 {
   float m, l;
   memmove(p, x, n * sizeof *p);
-  tile_softmax(p, n, c, &m, &l);
+  tile_softmax(p, n, tile_row_max(p, n), c, &m, &l);
   return l;
 }
 

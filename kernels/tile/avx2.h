@@ -135,11 +135,10 @@ XF_INLINE __m256 tile_exp2(__m256 x)
   return exp2_v16((v16){x, x}).lo;
 }
 
-/* Turns the scores s[0 … n−1] of a row into p. *m: the maximum times c (0 where every score is −inf
- * or NaN), *l: Σ p. */
-XF_APART void tile_softmax(float *s, size_t n, float c, float *m, float *l)
+/* Turns the scores s[0 … n−1] of a row, whose tile_row_max is top, into p. *m: top times c (0 where
+ * every score is −inf or NaN), *l: Σ p. */
+XF_APART void tile_softmax(float *s, size_t n, float top, float c, float *m, float *l)
 {
-  float top = tile_row_max(s, n);
   const __m256 scale = _mm256_set1_ps(c), offset = _mm256_set1_ps(block_offset(s, n, top, c, m));
   size_t i = 0;
   for (; i + 8 <= n; i += 8)

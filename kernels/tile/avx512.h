@@ -146,11 +146,10 @@ XF_INLINE float tile_row_max(const float *s, size_t n)
       _mm512_max_ps(_mm512_max_ps(top[0], top[1]), _mm512_max_ps(top[2], top[3])));
 }
 
-/* Turns the scores s[0 … n−1] of a row into p. *m: the maximum times c (0 where every score is −inf
- * or NaN), *l: Σ p. */
-XF_APART void tile_softmax(float *s, size_t n, float c, float *m, float *l)
+/* Turns the scores s[0 … n−1] of a row, whose tile_row_max is top, into p. *m: top times c (0 where
+ * every score is −inf or NaN), *l: Σ p. */
+XF_APART void tile_softmax(float *s, size_t n, float top, float c, float *m, float *l)
 {
-  float top = tile_row_max(s, n);
   const __m512 scale = _mm512_set1_ps(c), offset = _mm512_set1_ps(block_offset(s, n, top, c, m));
   __m512 sum[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(),
                    _mm512_setzero_ps()};

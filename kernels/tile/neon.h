@@ -239,11 +239,10 @@ XF_INLINE float32x4_t tile_exp2(float32x4_t x)
   return exp2_v16((v16){{x, x, x, x}}).r[0];
 }
 
-/* Turns the scores s[0 … n−1] of a row into p. *m: the maximum times c (0 where every score is −inf
- * or NaN), *l: Σ p. */
-XF_APART void tile_softmax(float *s, size_t n, float c, float *m, float *l)
+/* Turns the scores s[0 … n−1] of a row, whose tile_row_max is top, into p. *m: top times c (0 where
+ * every score is −inf or NaN), *l: Σ p. */
+XF_APART void tile_softmax(float *s, size_t n, float top, float c, float *m, float *l)
 {
-  float top = tile_row_max(s, n);
   const float minus_m = block_offset(s, n, top, c, m);
   const float32x4_t scale = vdupq_n_f32(c), offset = vdupq_n_f32(minus_m);
   size_t i = 0;

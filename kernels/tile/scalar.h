@@ -52,12 +52,19 @@ XF_APART void tile_values(size_t rows, size_t panels, const struct value_tile *t
   v16_store(t->acc, sum);
 }
 
-/* Turns the scores s[0 … n−1] of a row into p. *m: the maximum times c (0 where every score is −inf
- * or NaN), *l: Σ p. */
-XF_APART void tile_softmax(float *s, size_t n, float c, float *m, float *l)
+/* The largest of s[0 … n−1] that is not NaN; −inf where there is none. */
+XF_INLINE float tile_row_max(const float *s, size_t n)
 {
-  float top = -INFINITY, sum[64] = {0};
+  float top = -INFINITY;
   for (size_t i = 0; i < n; i++) top = xf_max(s[i], top);
+  return top;
+}
+
+/* Turns the scores s[0 … n−1] of a row, whose tile_row_max is top, into p. *m: top times c (0 where
+ * every score is −inf or NaN), *l: Σ p. */
+XF_APART void tile_softmax(float *s, size_t n, float top, float c, float *m, float *l)
+{
+  float sum[64] = {0};
   const float offset = block_offset(s, n, top, c, m);
   for (size_t i = 0; i < n; i++) {
     s[i] = exp2_f32(fmaf(s[i], c, offset));
