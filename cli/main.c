@@ -4,6 +4,7 @@
 
 #include "cli/commands.h"
 #include "cli/report.h"
+#include "cli/trace.h"
 
 static void print_usage(FILE *stream)
 {
@@ -38,5 +39,6 @@ int main(int argc, char **argv)
     return xf_cli_flush();
   }
   const struct xf_cli_command *command = xf_cli_find_command(argv[1]);
-  return command ? xf_cli_run(command, argc - 2, argv + 2) : xf_cli_unknown_command(NULL, argv[1]);
+  if (!command) return xf_cli_unknown_command(NULL, argv[1]);
+  return xf_cli_trace_end(xf_cli_run(command, argc - 2, argv + 2));
 }

@@ -11,6 +11,7 @@
 #include "cli/interrupt.h"
 #include "cli/progress.h"
 #include "cli/report.h"
+#include "cli/trace.h"
 #include "cli/tuning.h"
 
 enum { DEFAULT_CHUNK = 512 };
@@ -42,6 +43,8 @@ const struct xf_cli_option xf_cli_run_options[] = {
     {"--attention", NULL, "flash|standard",
      "tiled, or with all scores in memory (default: as the model's plan says, else flash)",
      XF_CLI_CHOICE, &attention, 0, 0},
+    {"--trace", NULL, "FILE", "write a timeline of every operator, per thread (Chrome's format)",
+     XF_CLI_TEXT, &xf_cli_trace_path, 0, 0},
     {0}};
 
 /* The folder of this program with `relative` behind it, if that can be read. */
@@ -97,6 +100,7 @@ static xf_status open_parts(struct xf_cli_session *s, size_t capacity, xf_attent
                               .attention = kind,
                               .chunk = (uint32_t)chunk,
                               .progress = xf_cli_progress};
+  xf_cli_trace_model(&options);
   xf_status status = xf_model_open(s->context, s->path, &options, &s->model, error);
   if (status) return status;
   xf_model_get_info(s->model, &s->info);
@@ -122,6 +126,9 @@ int xf_cli_context_open(xf_context **context)
   xf_context_options options = {
       .struct_size = sizeof options, .isa = isa, .threads = (uint32_t)threads, .pin_threads = pin};
   if (isa_to_use()) xf_cli_tuning_load(isa_to_use(), options.q_blocks);
+  int failure = xf_cli_trace_begin();
+  if (failure) return failure;
+  xf_cli_trace_context(&options);
   xf_status status = xf_context_create(&options, context, &error);
   if (!status) return XF_CLI_OK;
   int code = xf_cli_error(&error);

@@ -7,7 +7,7 @@
 
 extern const struct xf_cli_option xf_cli_model_options[];   /* -m */
 extern const struct xf_cli_option xf_cli_machine_options[]; /* --threads, --isa */
-/* --ctx, --chunk, --attention. A table from its second row on is a table without --ctx. */
+/* --ctx, --chunk, --attention, --trace. A table from its second row on is a table without --ctx. */
 extern const struct xf_cli_option xf_cli_run_options[];
 
 struct xf_cli_session {

@@ -50,6 +50,8 @@ xf_status xf_context_create(const xf_context_options *given, xf_context **out, x
   context->threads = options.threads ? options.threads : xf_default_threads();
   context->parallel_for = options.parallel_for;
   context->pool = options.pool;
+  context->observer = options.observer;
+  context->observer_arg = options.observer_arg;
   memcpy(context->q_blocks, options.q_blocks, sizeof context->q_blocks);
   status = xf_numerics_check(context, error);
   if (!status && !options.parallel_for && context->threads > 1)
@@ -120,6 +122,7 @@ struct share {
 };
 
 struct loop {
+  const xf_context *context;
   xf_work work;
   void *arg;
   size_t n_shares;
@@ -129,6 +132,8 @@ struct loop {
 static void run_slot(void *arg, size_t slot)
 {
   struct loop *loop = arg;
+  const xf_context *context = loop->context;
+  if (context->observer) context->observer(context->observer_arg, (uint32_t)slot, 1);
   xf_fp_state old = xf_fp_enter();
   for (size_t i = 0; i < loop->n_shares; i++) {
     struct share *share = &loop->shares[(slot + i) % loop->n_shares];
@@ -139,12 +144,14 @@ static void run_slot(void *arg, size_t slot)
     }
   }
   xf_fp_leave(old);
+  if (context->observer) context->observer(context->observer_arg, (uint32_t)slot, 0);
 }
 
 void xf_parallel(const xf_context *context, size_t items, xf_work work, void *arg)
 {
   size_t slots = xf_min(context->threads, items);
   struct loop loop; /* not initialised as a whole: it is long, and loops can be short */
+  loop.context = context;
   loop.work = work;
   loop.arg = arg;
   loop.n_shares = xf_min(slots, SHARES);

@@ -12,6 +12,8 @@ struct xf_context {
   void *pool;
   struct xf_pool *own_pool;              /* NULL: the host's loop, or one thread */
   uint32_t q_blocks[XF_Q_BLOCK_CLASSES]; /* 0: the policy's */
+  xf_observer observer;                  /* NULL: none */
+  void *observer_arg;
 };
 
 /* The floating-point environment of numerics 1 (round to nearest, no FTZ or DAZ) for what is

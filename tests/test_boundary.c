@@ -308,6 +308,39 @@ static void test_misuse(void **state)
   xf_context_destroy(context);
 }
 
+struct watched {
+  _Atomic size_t begun[3], ended[3];
+};
+
+static void observe(void *arg, uint32_t slot, int begins)
+{
+  struct watched *watched = arg;
+  assert_true(slot < 3);
+  (*(begins ? &watched->begun : &watched->ended))[slot]++;
+}
+
+/* Every thread tells of each of its parts. */
+static void test_observer(void **state)
+{
+  (void)state;
+  struct watched watched = {0};
+  xf_context *context;
+  xf_error error = {0};
+  xf_context_options options = {
+      .struct_size = sizeof options, .threads = 3, .observer = observe, .observer_arg = &watched};
+  expect_ok(xf_context_create(&options, &context, &error), &error);
+  xf_model *model = open_model(context, folder_path, NULL);
+  float *want = wanted(), *got = new_floats(OUT);
+  run_both(model, got);
+  assert_memory_equal(got, want, OUT * sizeof *got);
+  assert_true(watched.begun[0] + watched.begun[1] + watched.begun[2] > 20);
+  for (size_t i = 0; i < 3; i++) assert_int_equal(watched.begun[i], watched.ended[i]);
+  xf_model_close(model);
+  xf_context_destroy(context);
+  free(want);
+  free(got);
+}
+
 static int write_model(void **state)
 {
   (void)state;
@@ -327,7 +360,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_same_bits),   cmocka_unit_test(test_what_is_told),
       cmocka_unit_test(test_chosen_ones), cmocka_unit_test(test_failures),
-      cmocka_unit_test(test_misuse),
+      cmocka_unit_test(test_misuse),      cmocka_unit_test(test_observer),
   };
   return cmocka_run_group_tests(tests, write_model, forget_model);
 }

@@ -20,6 +20,10 @@ typedef void (*xf_task)(void *arg, size_t index);
  * done. It may run them one after another. */
 typedef void (*xf_parallel_for)(void *pool, size_t n, xf_task task, void *arg);
 
+/* Told by each thread of a parallel loop of the library that it begins (1) and ends (0) its part of
+ * it. slot < threads: no two threads of one loop have the same. */
+typedef void (*xf_observer)(void *arg, uint32_t slot, int begins);
+
 /* Classes of sequence length in the adaptive policy: fewer than 192 keys, fewer than 768, longer.
  */
 enum { XF_Q_BLOCK_CLASSES = 3 };
@@ -43,6 +47,8 @@ typedef struct xf_context_options {
    * own q_block goes before. Changes speed, never a bit: `exactflash bench --tune` finds the best.
    */
   uint32_t q_blocks[XF_Q_BLOCK_CLASSES];
+  xf_observer observer; /* for timelines; NULL: none */
+  void *observer_arg;
 } xf_context_options;
 
 /* options may be NULL: all defaults. Fails with XF_E_CPU on an x86 CPU without FMA3, and when the

@@ -92,6 +92,8 @@ class ContextOptions(Structure):
         ("pool", c_void_p),
         ("pin_threads", c_int),
         ("q_blocks", c_uint32 * 3),
+        ("observer", c_void_p),  # NULL: none
+        ("observer_arg", c_void_p),
     ]
 
 
