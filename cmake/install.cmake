@@ -14,6 +14,7 @@ file(RELATIVE_PATH XF_PC_PREFIX /x/${CMAKE_INSTALL_LIBDIR}/pkgconfig /x)
 configure_file(cmake/exactflash.pc.in exactflash.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/exactflash.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 
+install(TARGETS exactflash_litert LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(DIRECTORY include/exactflash TYPE INCLUDE)
 install(TARGETS exactflash_cli)
 install(DIRECTORY demo-model/ DESTINATION ${CMAKE_INSTALL_DATADIR}/exactflash/demo-model)
