@@ -170,24 +170,28 @@ void add_elementwise(std::vector<Registration> &list)
          true});
 }
 
-void register_all(const xf_isa &isa, bool is_scalar)
+void register_one(const Registration &r, const xf_kernels *kernels)
 {
   const uint32_t most = xf_default_threads();
+  for (uint32_t threads : {1u, most}) {
+    const std::string name = r.name + "/" + kernels->name + "/threads:" + std::to_string(threads);
+    benchmark::RegisterBenchmark(
+        name.c_str(), [=](benchmark::State &state) { run(state, kernels, threads, r.make); })
+        ->UseManualTime()
+        ->Unit(benchmark::kMicrosecond);
+    if (most == 1 || r.one_thread) break;
+  }
+}
+
+// Shape by shape, on all ISAs each, so that a limit of time leaves out the longest.
+void register_all()
+{
   std::vector<Registration> list;
   for (auto add : {add_prefill, add_decode, add_linear, add_elementwise}) add(list);
-  for (const Registration &r : list) {
-    if (is_scalar && !r.small) continue;
-    for (uint32_t threads : {1u, most}) {
-      const std::string name =
-          r.name + "/" + isa.kernels->name + "/threads:" + std::to_string(threads);
-      const xf_kernels *kernels = isa.kernels;
-      benchmark::RegisterBenchmark(
-          name.c_str(), [=](benchmark::State &state) { run(state, kernels, threads, r.make); })
-          ->UseManualTime()
-          ->Unit(benchmark::kMicrosecond);
-      if (most == 1 || r.one_thread) break;
-    }
-  }
+  for (const Registration &r : list)
+    for (size_t i = 0; i < xf_isa_count; i++)
+      if (xf_isas[i].supported() && (r.small || i + 1 < xf_isa_count))
+        register_one(r, xf_isas[i].kernels);
 }
 
 } // namespace
@@ -205,8 +209,7 @@ int main(int argc, char **argv)
     std::fprintf(stderr, "out of memory for the benchmarks' data\n");
     return 1;
   }
-  for (size_t i = 0; i < xf_isa_count; i++)
-    if (xf_isas[i].supported()) register_all(xf_isas[i], i + 1 == xf_isa_count);
+  register_all();
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();
   arena_close();

@@ -214,21 +214,21 @@ def parse_arguments():
 def main():
     arguments, versions = parse_arguments()
     ours = load_ours(arguments.build)
-    problems = [("prefill", n, n) for n in arguments.seq_len]
+    # The shortest first, so that a limit of time leaves out the longest.
+    problems = [("decode in cache", 1, n) for n in arguments.kv_len_in_cache]
     problems += [("decode", 1, n) for n in arguments.kv_len]
-    problems += [("decode in cache", 1, n) for n in arguments.kv_len_in_cache]
-    rows, end = [], time.perf_counter() + arguments.limit
-    for threads in arguments.threads:
-        if threads > len(os.sched_getaffinity(0)):
-            continue
+    problems += [("prefill", n, n) for n in arguments.seq_len]
+    rows, start = [], time.perf_counter()
+    choices = [t for t in arguments.threads if t <= len(os.sched_getaffinity(0))]
+    for turn, threads in enumerate(choices, 1):
+        end = start + arguments.limit * turn / len(choices)
         comparison = Comparison(ours, arguments, threads)
         for kind, q_len, kv_len in problems:
             late = time.perf_counter() > end
             print(f"{kind}, {kv_len} keys, threads: {threads}{': no time left' if late else ''}",
                   file=sys.stderr, flush=True)
-            if late:
-                continue
-            rows.append(comparison.row(kind, q_len, kv_len))
+            if not late:
+                rows.append(comparison.row(kind, q_len, kv_len))
         ours.compare_close()
     print(json.dumps({"versions": {name: versions[name] for name in arguments.peers},
                       "rows": rows}, indent=1))
