@@ -183,6 +183,13 @@ void register_one(const Registration &r, const xf_kernels *kernels)
   }
 }
 
+// Whether the next row of the list has the same float kernels: its name is the family's.
+bool is_variant(size_t i)
+{
+  return i + 1 < xf_isa_count &&
+         xf_isas[i].kernels->linear_f32 == xf_isas[i + 1].kernels->linear_f32;
+}
+
 // Shape by shape, on all ISAs each, so that a limit of time leaves out the longest.
 void register_all()
 {
@@ -190,7 +197,7 @@ void register_all()
   for (auto add : {add_prefill, add_decode, add_linear, add_elementwise}) add(list);
   for (const Registration &r : list)
     for (size_t i = 0; i < xf_isa_count; i++)
-      if (xf_isas[i].supported() && (r.small || i + 1 < xf_isa_count))
+      if (xf_isas[i].supported() && !is_variant(i) && (r.small || i + 1 < xf_isa_count))
         register_one(r, xf_isas[i].kernels);
 }
 

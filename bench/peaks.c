@@ -65,8 +65,8 @@ double best_nop_rate(void)
 static const struct fma_loop *loop_of(const struct xf_kernels *kernels)
 {
 #if defined(__x86_64__)
-  if (!strcmp(kernels->name, "avx512")) return &fma_loop_avx512;
-  if (!strcmp(kernels->name, "avx2")) return &fma_loop_avx2;
+  if (!strncmp(kernels->name, "avx512", 6)) return &fma_loop_avx512;
+  if (!strncmp(kernels->name, "avx2", 4)) return &fma_loop_avx2;
 #else
   (void)kernels;
 #endif

@@ -1,6 +1,7 @@
 #include "dispatch/isa.h"
 
 #include <cpuinfo.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,6 +9,8 @@
 #include "exactflash/context.h"
 
 #if defined(__x86_64__)
+
+#include <cpuid.h>
 
 /* FMA3 is the least: fmaf in the scalar kernels is one instruction. */
 static bool has_scalar(void)
@@ -26,13 +29,27 @@ static bool has_avx512(void)
          cpuinfo_has_x86_avx512dq() && cpuinfo_has_x86_avx512vl();
 }
 
+static bool has_avx512vnni(void)
+{
+  return has_avx512() && cpuinfo_has_x86_avx512vnni();
+}
+
+/* cpuinfo does not know AVX-VNNI: leaf 7.1, EAX bit 4. */
+static bool has_avx2vnni(void)
+{
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return has_avx2() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax & 1u << 4);
+}
+
 const struct xf_isa xf_isas[] = {
-    {&xf_kernels_avx512, has_avx512},
-    {&xf_kernels_avx2, has_avx2},
+    {&xf_kernels_avx512vnni, has_avx512vnni}, {&xf_kernels_avx512, has_avx512},
+    {&xf_kernels_avx2vnni, has_avx2vnni},     {&xf_kernels_avx2, has_avx2},
     {&xf_kernels_scalar, has_scalar},
 };
 
 #elif defined(__aarch64__)
+
+#include <sys/auxv.h>
 
 static bool has_scalar(void)
 {
@@ -44,7 +61,20 @@ static bool has_neon(void)
   return has_scalar() && cpuinfo_has_arm_neon();
 }
 
+static bool has_neondot(void)
+{
+  return has_neon() && cpuinfo_has_arm_neon_dot();
+}
+
+/* Not every cpuinfo knows I8MM; Linux does. */
+static bool has_neoni8mm(void)
+{
+  return has_neondot() && (getauxval(AT_HWCAP2) & HWCAP2_I8MM);
+}
+
 const struct xf_isa xf_isas[] = {
+    {&xf_kernels_neoni8mm, has_neoni8mm},
+    {&xf_kernels_neondot, has_neondot},
     {&xf_kernels_neon, has_neon},
     {&xf_kernels_scalar, has_scalar},
 };
@@ -75,6 +105,17 @@ static xf_status choose_best(const struct xf_kernels **out, xf_error *error)
                  "an x86-64 CPU of 2013 or later, or aarch64");
 }
 
+static xf_status fail_unknown(const char *name, const char *source, xf_error *error)
+{
+  char names[200] = "";
+  for (size_t i = 0; i < xf_isa_count; i++) {
+    size_t used = strlen(names);
+    snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "", xf_isa_name(i));
+  }
+  return xf_fail(error, XF_E_ARGUMENT, "%s: unknown ISA '%s'; this build has %s", source, name,
+                 names);
+}
+
 static xf_status choose_named(const char *name, const char *source, const struct xf_kernels **out,
                               xf_error *error)
 {
@@ -85,9 +126,7 @@ static xf_status choose_named(const char *name, const char *source, const struct
     *out = xf_isas[i].kernels;
     return XF_OK;
   }
-  return xf_fail(error, XF_E_ARGUMENT, "%s: unknown ISA '%s'; this build has %s, %s%s%s", source,
-                 name, xf_isa_name(0), xf_isa_name(1), xf_isa_count > 2 ? ", " : "",
-                 xf_isa_count > 2 ? xf_isa_name(2) : "");
+  return fail_unknown(name, source, error);
 }
 
 xf_status xf_isa_choose(const char *name, const struct xf_kernels **out, xf_error *error)

@@ -2,6 +2,8 @@
 
 #include "kernels/tile/avx512.h"
 
+#include "kernels/quant.h"
 #include "kernels/table.h"
 
-const struct xf_kernels xf_kernels_avx512 = XF_TABLE("avx512");
+const struct xf_kernels xf_kernels_avx512 = XF_TABLE("avx512", &xf_quant_avx512);
+const struct xf_kernels xf_kernels_avx512vnni = XF_TABLE("avx512vnni", &xf_quant_avx512vnni);

@@ -56,8 +56,12 @@ struct xf_attention_args {
   float *acc; /* out [rows][d_v rounded up to 16]: Σ p·v; untouched where visible is 0 */
 };
 
+struct xf_quant_kernels; /* kernels/quant.h */
+
 struct xf_kernels {
   const char *name;
+  /* Linear layers of 8- and 4-bit weights. */
+  const struct xf_quant_kernels *quant;
 
   /* Linear layers; the w of linear_f32 is float, of the others uint16_t. */
   void (*linear_f32)(const struct xf_linear_args *a);
@@ -103,9 +107,10 @@ struct xf_kernels {
   float (*log_sum_exp)(float m, float l);
 };
 
+/* Variants of an ISA differ in `quant` only. */
 extern const struct xf_kernels xf_kernels_scalar;
-extern const struct xf_kernels xf_kernels_avx2;
-extern const struct xf_kernels xf_kernels_avx512;
-extern const struct xf_kernels xf_kernels_neon;
+extern const struct xf_kernels xf_kernels_avx2, xf_kernels_avx2vnni;
+extern const struct xf_kernels xf_kernels_avx512, xf_kernels_avx512vnni;
+extern const struct xf_kernels xf_kernels_neon, xf_kernels_neondot, xf_kernels_neoni8mm;
 
 #endif

@@ -25,7 +25,12 @@
 
 #include "kernels/kernels.h"
 
-enum { XF_QUANT_STEP = 4, XF_QUANT_CHUNK = 32, XF_QUANT_ALIGN = 64 };
+enum {
+  XF_QUANT_STEP = 4,
+  XF_QUANT_CHUNK = 32,
+  XF_QUANT_ALIGN = 64,
+  XF_QUANT_ROW_MAX = 131072 /* most k of I8_ROW: its sums fit 32 bits, 128 · 127 · 2¹⁷ < 2³¹ */
+};
 
 struct xf_quant_format {
   uint16_t block;  /* k of one record; 0: the whole row */
@@ -83,7 +88,7 @@ struct xf_quant_rows {
  */
 struct xf_quant_args {
   xf_type type;
-  size_t rows, k, n;      /* each ≥ 1; k a multiple of the format's block */
+  size_t rows, k, n; /* each ≥ 1; k a multiple of the format's block, ≤ XF_QUANT_ROW_MAX without */
   struct xf_quant_rows x; /* of these rows */
   const void *w;          /* [ceil(n/16)] panels; aligned to XF_QUANT_ALIGN */
   float *y;               /* [rows][n], may be uninitialised */
@@ -97,5 +102,10 @@ struct xf_quant_kernels {
   void (*quantize)(size_t k, size_t group, const float *x, struct xf_quant_rows row);
   void (*linear)(const struct xf_quant_args *a);
 };
+
+extern const struct xf_quant_kernels xf_quant_scalar;
+extern const struct xf_quant_kernels xf_quant_avx2, xf_quant_avx2vnni;
+extern const struct xf_quant_kernels xf_quant_avx512, xf_quant_avx512vnni;
+extern const struct xf_quant_kernels xf_quant_neon, xf_quant_neondot, xf_quant_neoni8mm;
 
 #endif

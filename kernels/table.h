@@ -1,6 +1,7 @@
-/* Included last by each ISA's file: all ops, and the table XF_TABLE that exports them. Everything
- * else in such a file is static, so that no function compiled for one ISA can be linked into
- * another. */
+/* Included last by each ISA's file: all ops, and the table XF_TABLE that exports them, beside the
+ * kernels of 8- and 4-bit weights, which come from a file of their own (quant_*.c): CPUs of one ISA
+ * differ in them. Everything else in such a file is static, so that no function compiled for one
+ * ISA can be linked into another. */
 #ifndef XF_TABLE_H
 #define XF_TABLE_H
 
@@ -9,13 +10,14 @@
 #include "kernels/op/attention.h"
 #include "kernels/op/elementwise.h"
 
-#define XF_TABLE(isa)                                                                              \
+#define XF_TABLE(isa, quant_kernels)                                                               \
   {                                                                                                \
-    .name = isa, .linear_f32 = linear_f32, .linear_f16 = linear_f16, .linear_bf16 = linear_bf16,   \
-    .widen_f16 = widen_f16, .widen_bf16 = widen_bf16, .add = add, .rms_norm = rms_norm,            \
-    .rope_angles = rope_angles, .rope = rope, .silu_mul = silu_mul, .arg_max = arg_max,            \
-    .softmax = softmax, .attention_block = attention_block, .attention_merge = attention_merge,    \
-    .attention_finish = attention_finish, .log_sum_exp = log_sum_exp,                              \
+    .name = isa, .quant = quant_kernels, .linear_f32 = linear_f32, .linear_f16 = linear_f16,       \
+    .linear_bf16 = linear_bf16, .widen_f16 = widen_f16, .widen_bf16 = widen_bf16, .add = add,      \
+    .rms_norm = rms_norm, .rope_angles = rope_angles, .rope = rope, .silu_mul = silu_mul,          \
+    .arg_max = arg_max, .softmax = softmax, .attention_block = attention_block,                    \
+    .attention_merge = attention_merge, .attention_finish = attention_finish,                      \
+    .log_sum_exp = log_sum_exp,                                                                    \
   }
 
 #endif

@@ -1,5 +1,6 @@
 #include "tests/isas.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,18 +10,42 @@ enum { MOST_ISAS = 32 };
 
 static int walked[MOST_ISAS];
 
-const struct xf_kernels *next_isa(const struct xf_kernels *previous)
+static size_t place_of(const struct xf_kernels *kernels)
 {
   size_t i = 0;
+  while (xf_isas[i].kernels != kernels) i++;
+  return i;
+}
+
+static bool are_variants(size_t i, size_t j)
+{
+  return xf_isas[i].kernels->linear_f32 == xf_isas[j].kernels->linear_f32;
+}
+
+/* Whether a better variant of row i runs here. */
+static bool has_better_variant(size_t i)
+{
+  for (size_t j = 0; j < i; j++)
+    if (xf_isas[j].supported() && are_variants(i, j)) return true;
+  return false;
+}
+
+const struct xf_kernels *next_quant_isa(const struct xf_kernels *previous)
+{
   assert_true(xf_isa_count <= MOST_ISAS);
-  if (previous) {
-    while (xf_isas[i].kernels != previous) i++;
-    i++;
-  }
+  size_t i = previous ? place_of(previous) + 1 : 0;
   while (i < xf_isa_count && !xf_isas[i].supported()) i++;
   if (i == xf_isa_count) return NULL;
   walked[i] = 1;
   return xf_isas[i].kernels;
+}
+
+const struct xf_kernels *next_isa(const struct xf_kernels *previous)
+{
+  const struct xf_kernels *next = previous;
+  do next = next_quant_isa(next); /* passing a variant counts as walking it */
+  while (next && has_better_variant(place_of(next)));
+  return next;
 }
 
 static int was_walked(const char *name, size_t length)

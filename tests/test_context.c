@@ -73,7 +73,7 @@ static void test_forced_isa(void **state)
     xf_context_destroy(context);
   }
   unsetenv("XF_ISA");
-  for (const struct xf_kernels *k = NULL; (k = next_isa(k));) supported--;
+  for (const struct xf_kernels *k = NULL; (k = next_quant_isa(k));) supported--;
   assert_int_equal(supported, 0);
   assert_int_equal(xf_isa_supported(1000), 0);
   assert_null(xf_isa_name(1000));

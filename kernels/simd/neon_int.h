@@ -1,0 +1,217 @@
+/* Sixteen int32 lanes in four q registers, and 8-bit products, by SDOT where the file is compiled
+ * for it. Meanings as in scalar_int.h. */
+#ifndef XF_SIMD_NEON_INT_H
+#define XF_SIMD_NEON_INT_H
+
+#include "kernels/simd/neon.h"
+
+typedef struct v16i {
+  int32x4_t r[4];
+} v16i;
+
+/* u − zero of two steps, each of four quarters of a panel. */
+typedef struct w16 {
+  int8x16_t r[2][4];
+} w16;
+
+typedef struct q8 {
+  int8x8_t r;
+} q8;
+
+/* Four rows are 16 sums. */
+enum { QUANT_ROWS = 4, QUANT_PANELS_MAX = 2, QUANT_SUMS = 4, QUANT_KEEPS_FLOATS = 0 };
+
+XF_INLINE int quant_panels(xf_type type, int rows)
+{
+  (void)type;
+  return rows >= 2 ? 1 : 2;
+}
+
+XF_INLINE bool w16_keeps_zero(int bits)
+{
+  (void)bits;
+  return false;
+}
+
+XF_INLINE v16i v16i_set1(int a)
+{
+  int32x4_t q = vdupq_n_s32(a);
+  return (v16i){{q, q, q, q}};
+}
+
+XF_INLINE v16i v16i_zero(void)
+{
+  return v16i_set1(0);
+}
+
+XF_INLINE v16i v16i_add(v16i a, v16i b)
+{
+  XF_UNROLL
+  for (int i = 0; i < 4; i++) a.r[i] = vaddq_s32(a.r[i], b.r[i]);
+  return a;
+}
+
+XF_INLINE v16i v16i_mul(v16i a, v16i b)
+{
+  XF_UNROLL
+  for (int i = 0; i < 4; i++) a.r[i] = vmulq_s32(a.r[i], b.r[i]);
+  return a;
+}
+
+XF_INLINE v16i v16i_load_u8(const uint8_t *p)
+{
+  uint8x16_t bytes = vld1q_u8(p);
+  int16x8_t low = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(bytes)));
+  int16x8_t high = vreinterpretq_s16_u16(vmovl_u8(vget_high_u8(bytes)));
+  return (v16i){{vmovl_s16(vget_low_s16(low)), vmovl_s16(vget_high_s16(low)),
+                 vmovl_s16(vget_low_s16(high)), vmovl_s16(vget_high_s16(high))}};
+}
+
+XF_INLINE v16i v16i_load_i8(const int8_t *p)
+{
+  int8x16_t bytes = vld1q_s8(p);
+  int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_s8(vget_high_s8(bytes));
+  return (v16i){{vmovl_s16(vget_low_s16(low)), vmovl_s16(vget_high_s16(low)),
+                 vmovl_s16(vget_low_s16(high)), vmovl_s16(vget_high_s16(high))}};
+}
+
+XF_INLINE v16 v16_from_int(v16i a)
+{
+  v16 v;
+  XF_UNROLL
+  for (int i = 0; i < 4; i++) v.r[i] = vcvtq_f32_s32(a.r[i]);
+  return v;
+}
+
+XF_INLINE v16i v16_round(v16 a)
+{
+  v16i v;
+  XF_UNROLL
+  for (int i = 0; i < 4; i++) v.r[i] = vcvtnq_s32_f32(a.r[i]);
+  return v;
+}
+
+XF_INLINE void v16i_store_i8(int8_t *p, v16i a)
+{
+  int16x8_t low = vcombine_s16(vmovn_s32(a.r[0]), vmovn_s32(a.r[1]));
+  int16x8_t high = vcombine_s16(vmovn_s32(a.r[2]), vmovn_s32(a.r[3]));
+  vst1q_s8(p, vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
+}
+
+XF_INLINE int v16i_sum(v16i a)
+{
+  return vaddvq_s32(vaddq_s32(vaddq_s32(a.r[0], a.r[1]), vaddq_s32(a.r[2], a.r[3])));
+}
+
+XF_INLINE float v16_largest(v16 a)
+{
+  return vmaxvq_f32(vmaxq_f32(vmaxq_f32(a.r[0], a.r[1]), vmaxq_f32(a.r[2], a.r[3])));
+}
+
+XF_INLINE v16i v16i_pairs(v16i a)
+{
+  return a;
+}
+
+XF_INLINE v16i v16i_add_sums(v16i sum, v16i pairs, const int16_t *sums)
+{
+  XF_UNROLL
+  for (int i = 0; i < 4; i++) sum.r[i] = vmlaq_n_s32(sum.r[i], pairs.r[i], sums[0] + sums[1]);
+  return sum;
+}
+
+XF_INLINE v16i v16i_times_sums(int even, int odd, const int16_t *sums)
+{
+  return v16i_set1(even * sums[0] + odd * sums[1]);
+}
+
+/* Bit s of each byte, moved to bit 4; other bits hold anything. */
+XF_INLINE uint8x16_t w16_bit_to_4(uint8x16_t plane, int s)
+{
+  switch (s) {
+  case 0: return vshlq_n_u8(plane, 4);
+  case 1: return vshlq_n_u8(plane, 3);
+  case 2: return vshlq_n_u8(plane, 2);
+  case 3: return vshlq_n_u8(plane, 1);
+  case 4: return plane;
+  case 5: return vshrq_n_u8(plane, 1);
+  case 6: return vshrq_n_u8(plane, 2);
+  default: return vshrq_n_u8(plane, 3);
+  }
+}
+
+/* The weights of four columns, 16 bytes of each step: nibbles, and what is above them. */
+XF_INLINE void w16_quarter(int bits, int zero, const uint8_t *chunk, int pair, int8x16_t step[2])
+{
+  uint8x16_t low = vld1q_u8(chunk + 64 * pair);
+  uint8x16_t u[2] = {vandq_u8(low, vdupq_n_u8(15)), vshrq_n_u8(low, 4)};
+  if (bits > 4) {
+    int width = bits - 4, plane = 2 * pair * width / 8, first = 2 * pair * width % 8;
+    uint8x16_t bytes = vld1q_u8(chunk + 256 + 64 * plane);
+    uint8x16_t mask = vdupq_n_u8((uint8_t)((1 << bits) - 16));
+    u[0] = vorrq_u8(u[0], vandq_u8(w16_bit_to_4(bytes, first), mask));
+    u[1] = vorrq_u8(u[1], vandq_u8(w16_bit_to_4(bytes, first + width), mask));
+  }
+  XF_UNROLL
+  for (int i = 0; i < 2; i++) {
+    step[i] = vreinterpretq_s8_u8(u[i]);
+    if (zero) step[i] = vsubq_s8(step[i], vdupq_n_s8((int8_t)zero));
+  }
+}
+
+XF_INLINE w16 w16_load(int bits, int zero, const uint8_t *chunk, int pair)
+{
+  w16 w;
+  XF_UNROLL
+  for (int i = 0; i < 4; i++) {
+    int8x16_t step[2];
+    if (bits == 8) {
+      step[0] =
+          vreinterpretq_s8_u8(veorq_u8(vld1q_u8(chunk + 128 * pair + 16 * i), vdupq_n_u8(0x80)));
+      step[1] = vreinterpretq_s8_u8(
+          veorq_u8(vld1q_u8(chunk + 128 * pair + 64 + 16 * i), vdupq_n_u8(0x80)));
+    } else {
+      w16_quarter(bits, zero, chunk + 16 * i, pair, step);
+    }
+    w.r[0][i] = step[0];
+    w.r[1][i] = step[1];
+  }
+  return w;
+}
+
+XF_INLINE q8 q8_load(const int8_t *q)
+{
+  return (q8){vld1_s8(q)};
+}
+
+/* Pairs of products of two steps at most: 2 · 128 · 127 = 32,512 of 8-bit weights, one step, and
+ * 4 · 32 · 127 of others, two steps, fit 16 bits. */
+XF_INLINE int32x4_t w16_dot_quarter(int bits, int32x4_t sum, int8x16_t w0, int8x16_t w1, int8x8_t q)
+{
+#ifdef __ARM_FEATURE_DOTPROD
+  (void)bits;
+  return vdotq_lane_s32(vdotq_lane_s32(sum, w0, q, 0), w1, q, 1);
+#else
+  int8x8_t q0 = vreinterpret_s8_s32(vdup_lane_s32(vreinterpret_s32_s8(q), 0));
+  int8x8_t q1 = vreinterpret_s8_s32(vdup_lane_s32(vreinterpret_s32_s8(q), 1));
+  int16x8_t low = vmull_s8(vget_low_s8(w0), q0), high = vmull_s8(vget_high_s8(w0), q0);
+  if (bits == 8) {
+    sum = vpadalq_s16(sum, vpaddq_s16(low, high));
+    low = vmull_s8(vget_low_s8(w1), q1);
+    high = vmull_s8(vget_high_s8(w1), q1);
+  } else {
+    low = vmlal_s8(low, vget_low_s8(w1), q1);
+    high = vmlal_s8(high, vget_high_s8(w1), q1);
+  }
+  return vpadalq_s16(sum, vpaddq_s16(low, high));
+#endif
+}
+
+XF_INLINE v16i v16i_dot(int bits, v16i sum, w16 w, q8 q)
+{
+  XF_UNROLL
+  for (int i = 0; i < 4; i++) sum.r[i] = w16_dot_quarter(bits, sum.r[i], w.r[0][i], w.r[1][i], q.r);
+  return sum;
+}
+
+#endif
