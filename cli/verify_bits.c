@@ -6,6 +6,7 @@
 
 #include "cli/fnv1a.h"
 #include "cli/interrupt.h"
+#include "cli/locate.h"
 #include "cli/progress.h"
 #include "cli/report.h"
 #include "cli/trial.h"
@@ -59,8 +60,9 @@ static void close_model(struct model *m)
   xf_context_destroy(m->context);
 }
 
-/* Close in any case. */
-static int open_model(const char *path, const struct configuration *c, struct model *m)
+/* record: what is recorded of all runs, or NULL. Close in any case. */
+static int open_model(const char *path, const struct configuration *c, struct xf_cli_record *record,
+                      struct model *m)
 {
   xf_error error = {0};
   *m = (struct model){0};
@@ -68,10 +70,13 @@ static int open_model(const char *path, const struct configuration *c, struct mo
       .struct_size = sizeof machine, .isa = c->isa, .threads = c->threads};
   xf_model_options options = {
       .struct_size = sizeof options, .split = c->split, .progress = xf_cli_progress};
+  if (record) options.boundary = xf_cli_record_operator;
+  options.boundary_arg = record;
   xf_status status = xf_context_create(&machine, &m->context, &error);
   if (!status) status = xf_model_open(m->context, path, &options, &m->model, &error);
   for (size_t i = 0; !status && i < SEQUENCES; i++)
     status = xf_cache_create(m->model, pasts[i] + lengths[i], &m->caches[i], &error);
+  for (size_t i = 0; record && i < SEQUENCES; i++) record->caches[i] = m->caches[i];
   return status ? xf_cli_error(&error) : XF_CLI_OK;
 }
 
@@ -138,7 +143,7 @@ static int make_reference(struct input *input, const struct configuration *c)
 {
   struct model m;
   xf_error error = {0};
-  int code = open_model(input->path, c, &m);
+  int code = open_model(input->path, c, NULL, &m);
   if (!code) code = make_input(&m, input);
   bool good = !code && begin(input, &m, &error);
   for (size_t i = 0; good && i < SEQUENCES; i++) {
@@ -233,6 +238,58 @@ static bool find_difference(const struct input *input, float *const *got,
   return false;
 }
 
+/* ---- where they part ---- */
+
+/* Runs a configuration again and records it. */
+static bool record_run(const struct input *input, const struct configuration *c, float *const *got,
+                       struct xf_cli_record *record)
+{
+  struct model m;
+  xf_error error = {0};
+  bool good =
+      open_model(input->path, c, record, &m) == XF_CLI_OK && run_calls(input, c, &m, got, &error);
+  close_model(&m);
+  return good;
+}
+
+/* The first value of the kept row that differs. */
+static void describe_part(const struct xf_cli_record *a, const struct xf_cli_record *b,
+                          struct xf_cli_place place, char *text, size_t size)
+{
+  size_t i = 0, n = a->n_values < b->n_values ? a->n_values : b->n_values;
+  while (i < n && memcmp(&a->values[i], &b->values[i], sizeof *a->values) == 0) i++;
+  if (i < n)
+    snprintf(text, size, "%s: sequence %zu, position %zu, element %zu is %.9g, not %.9g", b->name,
+             place.sequence, place.position, i, (double)b->values[i], (double)a->values[i]);
+}
+
+/* The first layer, tensor and element that a configuration makes otherwise than the reference, in
+ * words: operators are run one by one, so that what only happens between them is not found. */
+static void locate(const struct input *input, const struct configuration *reference,
+                   const struct configuration *c, float *const *got, char *text, size_t size)
+{
+  struct xf_cli_record records[2];
+  struct xf_cli_place place;
+  bool good = true;
+  snprintf(text, size, "no single operator gives other bits");
+  for (size_t i = 0; i < 2; i++) {
+    records[i] = (struct xf_cli_record){
+        .n_sequences = SEQUENCES, .layers = input->info.layers, .most = lengths[0]};
+    memcpy(records[i].first, pasts, sizeof pasts);
+    good = xf_cli_record_begin(&records[i]) && good;
+    good = good && record_run(input, i ? c : reference, got, &records[i]);
+  }
+  if (good && xf_cli_records_part(&records[0], &records[1], &place)) {
+    for (size_t i = 0; good && i < 2; i++) {
+      records[i].keeps = true;
+      records[i].kept = place;
+      good = record_run(input, i ? c : reference, got, &records[i]);
+    }
+    describe_part(&records[0], &records[1], place, text, size);
+  }
+  for (size_t i = 0; i < 2; i++) xf_cli_record_free(&records[i]);
+}
+
 /* Configuration `index` of an ISA; false past the last one. */
 static bool configure(const char *isa, bool quick, size_t index, struct configuration *c)
 {
@@ -254,8 +311,8 @@ static bool configure(const char *isa, bool quick, size_t index, struct configur
 }
 
 /* All configurations of one ISA, up to the first difference. */
-static int try_isa(const struct input *input, const char *isa, bool quick, float *const *got,
-                   struct xf_cli_checks *checks)
+static int try_isa(const struct input *input, const struct configuration *reference,
+                   const char *isa, bool quick, float *const *got, struct xf_cli_checks *checks)
 {
   struct configuration c, last = {0};
   struct model m = {0};
@@ -266,7 +323,7 @@ static int try_isa(const struct input *input, const char *isa, bool quick, float
   for (; !code && !why[0] && configure(isa, quick, i, &c); i++) {
     if (i == 0 || c.threads != last.threads || c.split != last.split) {
       close_model(&m);
-      code = open_model(input->path, &c, &m);
+      code = open_model(input->path, &c, NULL, &m);
     }
     last = c;
     if (!code && xf_cli_progress(NULL, isa, i, quick ? 3 : 54))
@@ -278,10 +335,16 @@ static int try_isa(const struct input *input, const char *isa, bool quick, float
   xf_cli_progress_clear();
   snprintf(name, sizeof name, "%s, %zu configurations", isa, i);
   if (!code) xf_cli_check(checks, !why[0], name, why);
+  if (!code && why[0]) {
+    locate(input, reference, &last, got, why, sizeof why);
+    snprintf(name, sizeof name, "%s differs first in", isa);
+    xf_cli_checks_tell(checks, name, why);
+  }
   return code;
 }
 
-static int try_isas(const struct input *input, bool quick, struct xf_cli_checks *checks)
+static int try_isas(const struct input *input, const struct configuration *reference, bool quick,
+                    struct xf_cli_checks *checks)
 {
   float *got[SEQUENCES];
   int code = XF_CLI_OK;
@@ -291,7 +354,7 @@ static int try_isas(const struct input *input, bool quick, struct xf_cli_checks 
   }
   for (size_t i = 0; !code && xf_isa_name(i); i++)
     if (xf_isa_supported(i) && (!xf_cli_isa() || strcmp(xf_cli_isa(), xf_isa_name(i)) == 0))
-      code = try_isa(input, xf_isa_name(i), quick, got, checks);
+      code = try_isa(input, reference, xf_isa_name(i), quick, got, checks);
   for (size_t i = 0; i < SEQUENCES; i++) free(got[i]);
   return code;
 }
@@ -316,7 +379,7 @@ int xf_cli_verify_bits(bool quick, struct xf_cli_checks *checks)
   if (code) return code;
   struct configuration reference = {reference_isa(), 1, XF_SPLIT_NEVER, ALL, false};
   code = make_reference(&input, &reference);
-  if (!code) code = try_isas(&input, quick, checks);
+  if (!code) code = try_isas(&input, &reference, quick, checks);
   if (!code) tell_fingerprint(checks, &input);
   free_input(&input);
   return code;

@@ -250,11 +250,13 @@ static void operate(struct call *c, size_t row)
   for (size_t r = 0; r < p->rows; r++) {
     p->w->positions[r] = (int64_t)p->w->rows[r].position;
     p->w->tokens[r] = p->w->rows[r].token;
+    p->w->caches[r] = p->w->rows[r].sequence->cache;
   }
   c->op.struct_size = sizeof c->op;
   c->op.name = names[__builtin_ctz(c->op.kind)];
   c->op.layer = p->layer;
   c->op.positions = p->w->positions + row;
+  c->op.caches = p->w->caches + row;
   if (p->error) *p->error = (xf_error){0};
   p->status = options->boundary(options->boundary_arg, &c->op, p->error);
   if (p->status && (!p->error || !p->error->message[0]))

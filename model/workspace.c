@@ -18,6 +18,7 @@ void xf_workspace_free(struct xf_workspace *workspace)
   xf_free(workspace->sequences);
   xf_free(workspace->positions);
   xf_free(workspace->tokens);
+  xf_free(workspace->caches);
   xf_free(workspace->h);
   xf_free(workspace->x);
   xf_free(workspace->qkv);
@@ -42,6 +43,7 @@ static struct xf_workspace *workspace_new(const xf_model *model)
   w->sequences = xf_alloc(rows, sizeof *w->sequences);
   w->positions = xf_alloc(rows, sizeof *w->positions);
   w->tokens = xf_alloc(rows, sizeof *w->tokens);
+  w->caches = xf_alloc(rows, sizeof *w->caches);
   w->h = xf_alloc(rows * c->hidden, size);
   w->x = xf_alloc(rows * c->hidden, size);
   w->qkv = xf_alloc(rows * (c->heads + 2 * c->kv_heads) * c->head_dim, size);
@@ -50,7 +52,7 @@ static struct xf_workspace *workspace_new(const xf_model *model)
   w->cos = xf_alloc(rows * c->head_dim / 2, size);
   w->sin = xf_alloc(rows * c->head_dim / 2, size);
   w->linear = xf_alloc(model->context->threads * XF_LINEAR_SCRATCH, size);
-  if (w->rows && w->sequences && w->positions && w->tokens && w->h && w->x && w->qkv &&
+  if (w->rows && w->sequences && w->positions && w->tokens && w->caches && w->h && w->x && w->qkv &&
       w->attention && w->gate_up && w->cos && w->sin && w->linear)
     return w;
   xf_workspace_free(w);

@@ -32,6 +32,7 @@ struct xf_workspace {
   float *cos, *sin;                        /* (rows, head_dim/2) */
   int64_t *positions;                      /* [max_rows], for boundaries */
   int32_t *tokens;                         /* [max_rows], likewise */
+  const struct xf_cache **caches;          /* [max_rows], likewise */
   float *linear;                           /* (threads, XF_LINEAR_SCRATCH) */
   struct xf_buffer scores;                 /* attention's workspace */
   struct xf_buffer logits; /* (rows, vocab), where the callers' rows are not one block */

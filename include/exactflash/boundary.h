@@ -32,8 +32,9 @@ typedef struct xf_operator {
   /* What it makes: "embedding"; "attention_norm", "qkv", "rope", "kv", "attention", "o",
    * "residual", "mlp_norm", "gate_up", "silu_mul", "down"; "norm", "head". */
   const char *tensor;
-  int32_t layer;            /* −1: embedding, "norm" and "head" */
-  const int64_t *positions; /* [rows]: of each row in its sequence */
+  int32_t layer;                        /* −1: embedding, "norm" and "head" */
+  const int64_t *positions;             /* [rows]: of each row in its sequence */
+  const struct xf_cache *const *caches; /* [rows]: by which its sequence is known */
   /* LINEAR: y [rows, n] = x [rows, k] · weightᵀ, RMS_NORM: y = norm(x) [rows, hidden], ADD: y = y +
    * x, SILU_MUL: x gate, y up [rows, intermediate], the result in place of x. ROPE: x is q [rows,
    * heads, head_dim], y is k [rows, kv_heads, head_dim], both in place; the same k and v (in y) of
