@@ -12,6 +12,7 @@
 extern "C" {
 #endif
 
+/* How K and V lie in memory. */
 typedef enum xf_kv_layout_kind {
   XF_KV_PLAIN = 0, /* k, v: [batch, keys, kv_heads, d], any strides */
   XF_KV_PAGED,     /* k, v: [pages, page_len, kv_heads, d], any strides, and a page table */

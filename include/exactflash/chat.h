@@ -24,6 +24,7 @@ XF_API const char *xf_chat_format_name(xf_chat_format format);
 /* XF_E_ARGUMENT for other names. */
 XF_API xf_status xf_chat_format_from_name(const char *name, xf_chat_format *out, xf_error *error);
 
+/* A chat format and the tokenizer that it is for. */
 typedef struct xf_chat xf_chat;
 
 /* The format is recognised in the model's chat template: of a folder, the file
@@ -36,6 +37,7 @@ XF_API xf_status xf_chat_create(const xf_tokenizer *tokenizer, const char *path,
                                 xf_chat_format format, xf_chat **out, xf_error *error);
 XF_API void xf_chat_destroy(xf_chat *chat); /* NULL is allowed */
 
+/* The format that was recognised or chosen. */
 XF_API xf_chat_format xf_chat_get_format(const xf_chat *chat);
 /* The system message that the template itself puts where a conversation begins without one; "":
  * none, or the format was chosen. */
@@ -43,8 +45,10 @@ XF_API const char *xf_chat_default_system(const xf_chat *chat);
 /* The token that ends every message: an answer is over when the model gives it. */
 XF_API int32_t xf_chat_end_token(const xf_chat *chat);
 
+/* Who speaks. */
 typedef enum xf_chat_role { XF_CHAT_SYSTEM, XF_CHAT_USER, XF_CHAT_ASSISTANT } xf_chat_role;
 
+/* What one of them says, in bytes of UTF-8. */
 typedef struct xf_chat_message {
   xf_chat_role role;
   const char *utf8;

@@ -10,6 +10,7 @@
 extern "C" {
 #endif
 
+/* An ISA and threads. */
 typedef struct xf_context xf_context;
 
 /* Runs one index of a parallel loop. Indices are independent and may run in any order or at once.
@@ -28,6 +29,7 @@ typedef void (*xf_observer)(void *arg, uint32_t slot, int begins);
  */
 enum { XF_Q_BLOCK_CLASSES = 3 };
 
+/* What a context is made of; zeros: the defaults. */
 typedef struct xf_context_options {
   size_t struct_size; /* sizeof(xf_context_options) */
   /* "avx512vnni", "avx512", "avx2vnni", "avx2", "neoni8mm", "neondot", "neon" or "scalar" (the
@@ -59,7 +61,9 @@ XF_API xf_status xf_context_create(const xf_context_options *options, xf_context
 /* NULL is allowed. Models made with the context must be closed before. */
 XF_API void xf_context_destroy(xf_context *context);
 
+/* Name of its ISA. */
 XF_API const char *xf_context_isa(const xf_context *context);
+/* Its threads, the caller's included. */
 XF_API uint32_t xf_context_threads(const xf_context *context);
 
 /* Walks the ISAs of this build in order of preference: name, or NULL past the end. */

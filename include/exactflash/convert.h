@@ -9,6 +9,7 @@
 extern "C" {
 #endif
 
+/* What to make of it. */
 typedef struct xf_convert_options {
   size_t struct_size; /* sizeof(xf_convert_options) */
   /* Of the weight matrices, embedding and head included. 0: as the checkpoint has them. A matrix
@@ -32,6 +33,7 @@ typedef struct xf_checkpoint_info {
   uint32_t max_position_embeddings;
 } xf_checkpoint_info;
 
+/* path: a Hugging Face folder or a GGUF file. */
 XF_API xf_status xf_checkpoint_describe(const char *path, xf_checkpoint_info *out, xf_error *error);
 
 /* path: a Hugging Face folder or a GGUF file, as xf_model_open takes them; a folder without a

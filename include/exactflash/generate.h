@@ -9,6 +9,7 @@
 extern "C" {
 #endif
 
+/* A text that goes on. */
 typedef struct xf_generator xf_generator;
 
 /* Added to the logit of one token; −inf rules it out. */
@@ -84,6 +85,7 @@ XF_API xf_status xf_generator_next(xf_generator *generator, int32_t *token, int 
 /* The text still held back at the end (an unfinished character, the beginning of a stop string). */
 XF_API xf_status xf_generator_flush(xf_generator *generator, const char **utf8, size_t *bytes);
 
+/* A token and how probable it is. */
 typedef struct xf_token_logprob {
   int32_t token;
   float logprob; /* natural logarithm; −inf: ruled out */

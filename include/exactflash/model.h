@@ -12,13 +12,16 @@
 extern "C" {
 #endif
 
+/* A checkpoint in memory. Immutable, and shareable by threads. */
 typedef struct xf_model xf_model;
+/* The KV cache of one sequence (kv_cache.h). */
 typedef struct xf_cache xf_cache;
 
 /* Called now and then from the calling thread during long work: stage is a word such as "load" or
  * "prefill", done and total count its steps. A non-zero return cancels (XF_E_CANCELLED). */
 typedef int (*xf_progress)(void *arg, const char *stage, size_t done, size_t total);
 
+/* How attention is computed. */
 typedef enum xf_attention_kind {
   XF_ATTENTION_FLASH = 0,    /* tiled, online softmax, O(threads) memory */
   XF_ATTENTION_STANDARD = 1, /* the textbook: whole score matrix [heads, q_len, kv_len] in memory */
@@ -32,6 +35,7 @@ typedef enum xf_attention_split {
   XF_SPLIT_ALWAYS
 } xf_attention_split;
 
+/* How a model is run. */
 typedef struct xf_model_options {
   size_t struct_size; /* sizeof(xf_model_options); 0 in any field below: its default */
   xf_attention_kind attention;
@@ -55,6 +59,7 @@ XF_API xf_status xf_model_open(const xf_context *context, const char *path,
 /* NULL is allowed. Caches made with the model must be destroyed before. */
 XF_API void xf_model_close(xf_model *model);
 
+/* What a model is. */
 typedef struct xf_model_info {
   uint32_t hidden_size, intermediate_size, layers, heads, kv_heads, head_dim, vocab_size;
   uint32_t max_position_embeddings;
@@ -70,11 +75,12 @@ typedef struct xf_model_info {
   uint64_t weight_bytes; /* in memory, packed */
 } xf_model_info;
 
+/* Fills *info. */
 XF_API void xf_model_get_info(const xf_model *model, xf_model_info *info);
 
+enum { XF_PLAN_LENGTHS = 16 }; /* most chunk lengths of a plan */
 /* How a converted file is meant to be run. All of it changes speed and memory only, but for
  * standard attention, whose roundings are others. */
-enum { XF_PLAN_LENGTHS = 16 };
 typedef struct xf_plan {
   /* Prompts are taken in chunks of these lengths, the longest that is not longer than what is left,
    * and at last what is left. Ascending, each at most kv_cache_max_len and 65536. */
@@ -89,6 +95,7 @@ typedef struct xf_plan {
  * xf_model_options.chunk was 0; the capacity is the caller's to follow. */
 XF_API void xf_model_get_plan(const xf_model *model, xf_plan *plan);
 
+/* Whose logits are wanted: none, the last token's, all tokens'. */
 typedef enum xf_logits { XF_LOGITS_NONE = 0, XF_LOGITS_LAST, XF_LOGITS_ALL } xf_logits;
 
 /* What one call adds to one sequence: n_tokens new tokens at positions cache length … */

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Marks the functions that the shared library exports. */
 #define XF_API __attribute__((visibility("default")))
 
 #ifdef __cplusplus

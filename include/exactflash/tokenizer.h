@@ -10,6 +10,7 @@
 extern "C" {
 #endif
 
+/* A vocabulary and its rules. */
 typedef struct xf_tokenizer xf_tokenizer;
 
 /* path: a tokenizer.model, a tokenizer.json, a GGUF file (one with a vocabulary only will do), or a
@@ -19,6 +20,7 @@ typedef struct xf_tokenizer xf_tokenizer;
 XF_API xf_status xf_tokenizer_open(const char *path, xf_tokenizer **out, xf_error *error);
 XF_API void xf_tokenizer_close(xf_tokenizer *tokenizer); /* NULL is allowed */
 
+/* Number of tokens. */
 XF_API size_t xf_tokenizer_vocab_size(const xf_tokenizer *tokenizer);
 XF_API int32_t xf_tokenizer_bos(const xf_tokenizer *tokenizer); /* −1: none */
 XF_API int32_t xf_tokenizer_eos(const xf_tokenizer *tokenizer); /* −1: none */
@@ -56,6 +58,7 @@ XF_API xf_status xf_tokenizer_piece(const xf_tokenizer *tokenizer, int32_t id, c
  * at the beginning of a text, whose leading space is dropped as xf_tokenizer_decode does it: for
  * the text that follows a prompt, push the prompt's ids first and ignore what they give. */
 typedef struct xf_decoder xf_decoder;
+/* A decoder at the beginning of a text; the tokenizer is borrowed. */
 XF_API xf_status xf_decoder_create(const xf_tokenizer *tokenizer, xf_decoder **out,
                                    xf_error *error);
 XF_API void xf_decoder_destroy(xf_decoder *decoder); /* NULL is allowed */
