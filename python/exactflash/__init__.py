@@ -9,6 +9,7 @@
 
 exactflash.torch has the PyTorch operator, exactflash.transformers the attention of transformers,
 `python -m exactflash.verify` a comparison of a checkpoint with transformers.
+`python -m exactflash.convert_to_tflite` and `verify_tflite` write and check files for LiteRT.
 """
 
 from exactflash._attention import attention
