@@ -36,58 +36,24 @@ static void widen_row(const xf_context *context, xf_type type, struct host_row r
   for (size_t i = 0; i < d; i++) out[i] = (float)((const int8_t *)row.data)[i] * row.scale;
 }
 
-typedef float four __attribute__((vector_size(16)));
-
-static four load_four(const float *x)
-{
-  four result;
-  memcpy(&result, x, sizeof result);
-  return result;
-}
-
-/* out [d][16] = rows [16][d], four by four: element by element it would be a store for each. */
-static void transpose_panel(const float *const rows[XF_LANES], size_t d, float *out)
-{
-  size_t whole = d / 4 * 4;
-  for (size_t i = 0; i < XF_LANES; i += 4) {
-    for (size_t j = 0; j < whole; j += 4) {
-      four a = load_four(rows[i] + j), b = load_four(rows[i + 1] + j);
-      four c = load_four(rows[i + 2] + j), e = load_four(rows[i + 3] + j);
-      four low_ab = __builtin_shufflevector(a, b, 0, 4, 1, 5);
-      four low_ce = __builtin_shufflevector(c, e, 0, 4, 1, 5);
-      four high_ab = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-      four high_ce = __builtin_shufflevector(c, e, 2, 6, 3, 7);
-      const four columns[4] = {__builtin_shufflevector(low_ab, low_ce, 0, 1, 4, 5),
-                               __builtin_shufflevector(low_ab, low_ce, 2, 3, 6, 7),
-                               __builtin_shufflevector(high_ab, high_ce, 0, 1, 4, 5),
-                               __builtin_shufflevector(high_ab, high_ce, 2, 3, 6, 7)};
-      for (size_t k = 0; k < 4; k++)
-        memcpy(out + (j + k) * XF_LANES + i, &columns[k], sizeof columns[k]);
-    }
-    for (size_t j = whole; j < d; j++)
-      for (size_t k = 0; k < 4; k++) out[j * XF_LANES + i + k] = rows[i + k][j];
-  }
-}
-
 /* Packs keys [first, first + n) as K panels; lanes behind the last key are zeros. */
 static void pack_k(const xf_context *context, const struct xf_tile *t, size_t first, size_t n,
                    float *out)
 {
-  static const float zeros[XF_HEAD_DIM_MAX];
-  size_t d = t->a->kv.d_k;
-  xf_type type = t->a->view.k.type;
-  float wide[XF_LANES][XF_HEAD_DIM_MAX];
-  const float *rows[XF_LANES];
+  static const float nothing[XF_HEAD_DIM_MAX];
+  const struct xf_kv_tensor *k = &t->a->view.k;
+  size_t d = t->a->kv.d_k, begin = t->sequence->kv_begin + first;
   for (size_t i = 0; i < n; i += XF_LANES, out += XF_LANES * d) {
+    float wide[XF_LANES][XF_HEAD_DIM_MAX];
+    const float *rows[XF_LANES];
     for (size_t lane = 0; lane < XF_LANES; lane++) {
-      rows[lane] = zeros;
+      rows[lane] = nothing;
       if (i + lane >= n) continue;
-      struct host_row from = row_at(t, &t->a->view.k, t->sequence->k, t->sequence->k_scale,
-                                    t->sequence->kv_begin + first + i + lane);
-      if (type != XF_F32) widen_row(context, type, from, d, wide[lane]);
-      rows[lane] = type == XF_F32 ? (const float *)(const void *)from.data : wide[lane];
+      struct host_row from = row_at(t, k, t->sequence->k, t->sequence->k_scale, begin + i + lane);
+      rows[lane] = k->type == XF_F32 ? (const float *)(const void *)from.data : wide[lane];
+      if (k->type != XF_F32) widen_row(context, k->type, from, d, wide[lane]);
     }
-    transpose_panel(rows, d, out);
+    context->kernels->pack_panel(d, rows, out);
   }
 }
 

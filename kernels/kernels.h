@@ -95,6 +95,8 @@ struct xf_kernels {
    * c = log2 e / temperature this is softmax before its division. p may be x. */
   float (*softmax)(size_t n, const float *x, float c, float *p);
 
+  /* panel[j][i] = rows[i][j] for i < 16, j < d. panel: [d][16]. */
+  void (*pack_panel)(size_t d, const float *const *rows, float *panel);
   /* Partial attention of a few query rows over one block of keys. */
   void (*attention_block)(const struct xf_attention_args *a);
   /* Folds one row's partial (m_b, l_b, acc_b) into its running state (m, l, acc); acc is [d_v] and

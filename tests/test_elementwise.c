@@ -1,5 +1,6 @@
 /* The kernels that work on one row, each as the scalar one and within a bound of double precision:
- * add, rms_norm, rope_angles, rope, silu_mul, softmax, arg_max, widen_f16, widen_bf16. */
+ * add, rms_norm, rope_angles, rope, silu_mul, softmax, arg_max, widen_f16, widen_bf16; pack_panel.
+ */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -336,12 +337,42 @@ static void test_widen(void **state)
   }
 }
 
+/* Rows of every width, one of them at the guard page, and one row in two places. */
+static void test_pack_panel(void **state)
+{
+  (void)state;
+  enum { WIDEST = 256 };
+  static float x[XF_LANES][WIDEST];
+  static struct arena in, out;
+  in = arena_new(WIDEST), out = arena_new((size_t)WIDEST * XF_LANES + 1);
+  for (size_t i = 0; i < XF_LANES; i++)
+    for (size_t j = 0; j < WIDEST; j++) x[i][j] = (float)(WIDEST * i + j);
+  for (const struct xf_kernels *k = NULL; (k = next_isa(k));) {
+    for (size_t d = 1; d <= WIDEST; d++) {
+      const float *rows[XF_LANES];
+      for (size_t i = 0; i < XF_LANES; i++) rows[i] = x[i];
+      rows[d % XF_LANES] = arena_copy(&in, d, d & 1, x[d % XF_LANES]);
+      rows[(d + 5) % XF_LANES] = x[0];
+      float *panel = arena_floats(&out, d * XF_LANES, d & 1);
+      k->pack_panel(d, rows, panel);
+      arena_expect_untouched(&out, k->name, panel, d * XF_LANES);
+      this_case("pack_panel d %zu", d);
+      for (size_t j = 0; j < d; j++)
+        for (size_t i = 0; i < XF_LANES; i++)
+          expect_bits("panel", k->name, &panel[j * XF_LANES + i], &rows[i][j], 1);
+    }
+  }
+  arena_free(&in);
+  arena_free(&out);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_lengths),        cmocka_unit_test(test_special_values),
       cmocka_unit_test(test_row_reductions), cmocka_unit_test(test_silu_range),
       cmocka_unit_test(test_arg_max),        cmocka_unit_test(test_rope_angles_range),
-      cmocka_unit_test(test_widen),          cmocka_unit_test(test_required_isas)};
+      cmocka_unit_test(test_widen),          cmocka_unit_test(test_pack_panel),
+      cmocka_unit_test(test_required_isas)};
   return cmocka_run_group_tests_name("elementwise", tests, set_up, tear_down);
 }

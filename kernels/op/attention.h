@@ -4,6 +4,14 @@
 #ifndef XF_OP_ATTENTION_H
 #define XF_OP_ATTENTION_H
 
+static void pack_panel(size_t d, const float *const *rows, float *panel)
+{
+  size_t j = 0;
+  for (; j + XF_LANES <= d; j += XF_LANES) tile_transpose(rows, j, panel + j * XF_LANES);
+  for (; j < d; j++)
+    for (size_t i = 0; i < XF_LANES; i++) panel[j * XF_LANES + i] = rows[i][j];
+}
+
 static size_t most(const size_t *keys, size_t rows)
 {
   size_t n = 0;

@@ -109,6 +109,46 @@ XF_APART void tile_values(size_t rows, size_t panels, const struct value_tile *t
   }
 }
 
+/* One step of a transposition of 8 × 8: pairs of rows at distance `apart` exchange elements, or
+ * groups of them, so that after distances 1, 2 and 4 rows are columns. */
+XF_INLINE void tile_exchange(__m256 *a, const int apart)
+{
+  XF_UNROLL
+  for (int i = 0; i < 8; i++) {
+    if (i & apart) continue;
+    __m256 x = a[i], y = a[i + apart];
+    if (apart == 1) {
+      a[i] = _mm256_unpacklo_ps(x, y);
+      a[i + 1] = _mm256_unpackhi_ps(x, y);
+    } else if (apart == 2) {
+      a[i] = _mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(x), _mm256_castps_pd(y)));
+      a[i + 2] = _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(x), _mm256_castps_pd(y)));
+    } else {
+      a[i] = _mm256_permute2f128_ps(x, y, 0x20);
+      a[i + 4] = _mm256_permute2f128_ps(x, y, 0x31);
+    }
+  }
+}
+
+/* out[j][i] = rows[i][column + j], 16 × 16, as four blocks of 8 × 8. */
+XF_INLINE void tile_transpose(const float *const *rows, size_t column, float *out)
+{
+  /* Where exchanges leave each column. */
+  static const int place[8] = {0, 2, 1, 3, 4, 6, 5, 7};
+  for (size_t block = 0; block < 4; block++) {
+    size_t row = block % 2 * 8, first = block / 2 * 8;
+    __m256 a[8];
+    XF_UNROLL
+    for (int i = 0; i < 8; i++) a[i] = _mm256_loadu_ps(rows[row + (size_t)i] + column + first);
+    tile_exchange(a, 1);
+    tile_exchange(a, 2);
+    tile_exchange(a, 4);
+    XF_UNROLL
+    for (int i = 0; i < 8; i++)
+      _mm256_storeu_ps(out + (first + (size_t)place[i]) * XF_LANES + row, a[i]);
+  }
+}
+
 /* The largest of s[0 … n−1] that is not NaN; −inf where there is none. */
 XF_INLINE float tile_row_max(const float *s, size_t n)
 {

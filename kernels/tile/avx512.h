@@ -129,6 +129,43 @@ XF_APART void tile_values(size_t rows, size_t panels, const struct value_tile *t
   }
 }
 
+/* One step of a transposition of 16 × 16: pairs of rows at distance `apart` exchange elements, or
+ * groups of them, so that after distances 1, 2, 4 and 8 rows are columns. */
+XF_INLINE void tile_exchange(__m512 *a, const int apart)
+{
+  XF_UNROLL
+  for (int i = 0; i < 16; i++) {
+    if (i & apart) continue;
+    __m512 x = a[i], y = a[i + apart];
+    if (apart == 1) {
+      a[i] = _mm512_unpacklo_ps(x, y);
+      a[i + 1] = _mm512_unpackhi_ps(x, y);
+    } else if (apart == 2) {
+      a[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(x), _mm512_castps_pd(y)));
+      a[i + 2] = _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(x), _mm512_castps_pd(y)));
+    } else {
+      a[i] = _mm512_shuffle_f32x4(x, y, 0x88);
+      a[i + apart] = _mm512_shuffle_f32x4(x, y, 0xDD);
+    }
+  }
+}
+
+/* out[j][i] = rows[i][column + j], 16 × 16. */
+XF_INLINE void tile_transpose(const float *const *rows, size_t column, float *out)
+{
+  /* Where exchanges leave each column. */
+  static const int place[16] = {0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15};
+  __m512 a[16];
+  XF_UNROLL
+  for (int i = 0; i < 16; i++) a[i] = _mm512_loadu_ps(rows[i] + column);
+  tile_exchange(a, 1);
+  tile_exchange(a, 2);
+  tile_exchange(a, 4);
+  tile_exchange(a, 8);
+  XF_UNROLL
+  for (int i = 0; i < 16; i++) _mm512_storeu_ps(out + place[i] * XF_LANES, a[i]);
+}
+
 /* The largest of s[0 … n−1] that is not NaN; −inf where there is none. */
 XF_INLINE float tile_row_max(const float *s, size_t n)
 {

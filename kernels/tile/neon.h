@@ -217,6 +217,30 @@ XF_APART void tile_values(size_t rows, size_t panels, const struct value_tile *t
   }
 }
 
+/* out[j][i] = rows[i][column + j], 4 × 4. */
+XF_INLINE void tile_transpose_4(const float *const *rows, size_t column, float *out)
+{
+  float64x2_t a[4];
+  XF_UNROLL
+  for (int i = 0; i < 4; i += 2) {
+    float32x4_t x = vld1q_f32(rows[i] + column), y = vld1q_f32(rows[i + 1] + column);
+    a[i] = vreinterpretq_f64_f32(vtrn1q_f32(x, y));
+    a[i + 1] = vreinterpretq_f64_f32(vtrn2q_f32(x, y));
+  }
+  vst1q_f32(out, vreinterpretq_f32_f64(vtrn1q_f64(a[0], a[2])));
+  vst1q_f32(out + XF_LANES, vreinterpretq_f32_f64(vtrn1q_f64(a[1], a[3])));
+  vst1q_f32(out + 2 * XF_LANES, vreinterpretq_f32_f64(vtrn2q_f64(a[0], a[2])));
+  vst1q_f32(out + 3 * XF_LANES, vreinterpretq_f32_f64(vtrn2q_f64(a[1], a[3])));
+}
+
+/* out[j][i] = rows[i][column + j], 16 × 16. */
+XF_INLINE void tile_transpose(const float *const *rows, size_t column, float *out)
+{
+  for (size_t i = 0; i < XF_LANES; i += 4)
+    for (size_t j = 0; j < XF_LANES; j += 4)
+      tile_transpose_4(rows + i, column + j, out + j * XF_LANES + i);
+}
+
 /* The largest of s[0 … n−1] that is not NaN; −inf where there is none. */
 XF_INLINE float tile_row_max(const float *s, size_t n)
 {

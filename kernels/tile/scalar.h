@@ -52,6 +52,13 @@ XF_APART void tile_values(size_t rows, size_t panels, const struct value_tile *t
   v16_store(t->acc, sum);
 }
 
+/* out[j][i] = rows[i][column + j], 16 × 16. */
+XF_INLINE void tile_transpose(const float *const *rows, size_t column, float *out)
+{
+  for (size_t j = 0; j < XF_LANES; j++)
+    for (size_t i = 0; i < XF_LANES; i++) out[j * XF_LANES + i] = rows[i][column + j];
+}
+
 /* The largest of s[0 … n−1] that is not NaN; −inf where there is none. */
 XF_INLINE float tile_row_max(const float *s, size_t n)
 {
