@@ -59,7 +59,8 @@ class Tensor:
         if len(data) != size:
             raise FormatError(f"{self.path}: ends within tensor {self.name}: the file is truncated")
         raw = np.frombuffer(data, np.uint8).reshape(count, self.row_bytes)
-        return self.widen(raw).reshape(count, *self.shape[1:])
+        with np.errstate(invalid="ignore", over="ignore"):  # a file's own NaN and infinity stay what they are
+            return self.widen(raw).reshape(count, *self.shape[1:])
 
 
 def _widen_bf16(raw: Any) -> Any:
