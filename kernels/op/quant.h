@@ -225,9 +225,10 @@ XF_INLINE void quant_tile_row(struct xf_quant_format f, const int rows, const in
   }
 }
 
-XF_INLINE void quant_tile_shape(xf_type type, const int rows, const struct quant_tile *t)
+XF_INLINE void quant_tile_shape(xf_type type, const int rows, const struct quant_tile *tile)
 {
   const struct xf_quant_format f = xf_quant_format(type);
+  const struct quant_tile copy = *tile, *t = &copy; /* which stores cannot change */
   const int panels = quant_panels(type, rows);
   if (f.block == 0)
     quant_tile_row(f, rows, panels, t);
@@ -330,12 +331,12 @@ static void quant_store(const float *tile, size_t rows, size_t panels, size_t n,
     memcpy(y + r * ldy, tile + r * panels * XF_LANES, width * sizeof *y);
 }
 
-/* All rows by the columns of at most QUANT_PANELS_MAX panels from `first` on. */
-static void quant_panels_apply(const struct xf_quant_args *a, size_t first)
+/* All rows by the columns of at most `most` panels from `first` on. */
+static void quant_panels_apply(const struct xf_quant_args *a, size_t first, size_t most)
 {
   const struct xf_quant_format f = xf_quant_format(a->type);
   const size_t k = xf_quant_k(a->k), bytes = xf_quant_panel_bytes(f, a->k);
-  const size_t last = (a->n - 1) / XF_LANES, most = QUANT_PANELS_MAX;
+  const size_t last = (a->n - 1) / XF_LANES;
   const quant_tile_function apply = quant_tile_of(a->type);
   float y[QUANT_SUMS * XF_LANES];
   struct quant_tile t = {.ldq = k,
@@ -359,7 +360,8 @@ static void quant_panels_apply(const struct xf_quant_args *a, size_t first)
 
 static void quant_linear(const struct xf_quant_args *a)
 {
-  for (size_t p = 0; p * XF_LANES < a->n; p += QUANT_PANELS_MAX) quant_panels_apply(a, p);
+  const size_t most = (size_t)quant_panels(a->type, 1);
+  for (size_t p = 0; p * XF_LANES < a->n; p += most) quant_panels_apply(a, p, most);
 }
 
 /* The table of the including file. */

@@ -22,7 +22,7 @@ typedef struct q8 {
  * whether the float sums of blocks of 32 have registers too. */
 enum { QUANT_ROWS = 1, QUANT_PANELS_MAX = 1, QUANT_SUMS = 1, QUANT_KEEPS_FLOATS = 0 };
 
-/* Panels of a tile of so many rows: QUANT_PANELS_MAX or a divisor. */
+/* Panels of a tile of so many rows; a divisor of those of one row. */
 XF_INLINE int quant_panels(xf_type type, int rows)
 {
   (void)type, (void)rows;
