@@ -40,6 +40,7 @@ struct Registration {
   Maker make;
   bool small;      // small enough for the scalar kernels, which are a definition and no rival
   bool one_thread; // has no parallel loop
+  bool variants;   // the variants of an ISA differ in it
 };
 
 const xf_context *context_of(const xf_kernels *kernels, uint32_t threads)
@@ -60,7 +61,8 @@ void report(benchmark::State &state, const bench_case &c, const summary &s)
 {
   state.counters["GFLOPS"] = c.flops / s.seconds * 1e-9;
   state.counters["peak_GFLOPS"] = s.fma * 1e-9;
-  state.counters["pct_peak"] = 100 * c.flops / s.seconds / s.fma;
+  if (c.integers) state.counters["dot_peak_GOPS"] = s.dot * 1e-9;
+  state.counters["pct_peak"] = 100 * c.flops / s.seconds / (c.integers ? s.dot : s.fma);
   state.counters["GBps"] = c.bytes / s.seconds * 1e-9;
   state.counters["read_GBps"] = s.read * 1e-9;
   state.counters["pct_bandwidth"] = 100 * c.bytes / s.seconds / s.read;
@@ -119,7 +121,7 @@ void add_attention(std::vector<Registration> &list, const char *op, const attent
 {
   list.push_back({attention_name(op, shape),
                   [shape](const xf_context *context) { return attention_case(context, &shape); },
-                  shape.cold ? shape.q_len == 1 && shape.kv_len <= 512 : shape.q_len <= 256,
+                  shape.cold ? shape.q_len == 1 && shape.kv_len <= 512 : shape.q_len <= 256, false,
                   false});
 }
 
@@ -157,7 +159,21 @@ void add_linear(std::vector<Registration> &list)
                         [=, n = n, k = k](const xf_context *context) {
                           return linear_case(context, type, rows, n, k);
                         },
-                        rows <= 8, false});
+                        rows <= 8, false, false});
+}
+
+void add_quant(std::vector<Registration> &list)
+{
+  for (xf_type type :
+       {XF_I8_ROW, XF_Q8_0, XF_Q4_0, XF_Q4_1, XF_Q5_0, XF_Q5_1, XF_Q4_K, XF_Q5_K, XF_Q6_K})
+    for (size_t rows : {1, 512})
+      list.push_back({std::string("quant/") + xf_type_name(type) + "/" +
+                          std::to_string(INTERMEDIATE) + "x" + std::to_string(HIDDEN) +
+                          "/rows:" + std::to_string(rows),
+                      [=](const xf_context *context) {
+                        return quant_case(context, type, rows, INTERMEDIATE, HIDDEN);
+                      },
+                      false, false, true});
 }
 
 void add_elementwise(std::vector<Registration> &list)
@@ -167,7 +183,7 @@ void add_elementwise(std::vector<Registration> &list)
     list.push_back(
         {std::string("elementwise/") + elementwise_name(what) + "/rows:" + std::to_string(rows),
          [what](const xf_context *context) { return elementwise_case(context, what, rows); }, true,
-         true});
+         true, false});
 }
 
 void register_one(const Registration &r, const xf_kernels *kernels)
@@ -194,10 +210,11 @@ bool is_variant(size_t i)
 void register_all()
 {
   std::vector<Registration> list;
-  for (auto add : {add_prefill, add_decode, add_linear, add_elementwise}) add(list);
+  for (auto add : {add_prefill, add_decode, add_linear, add_quant, add_elementwise}) add(list);
   for (const Registration &r : list)
     for (size_t i = 0; i < xf_isa_count; i++)
-      if (xf_isas[i].supported() && !is_variant(i) && (r.small || i + 1 < xf_isa_count))
+      if (xf_isas[i].supported() && (r.variants || !is_variant(i)) &&
+          (r.small || i + 1 < xf_isa_count))
         register_one(r, xf_isas[i].kernels);
 }
 

@@ -20,6 +20,7 @@ struct bench_case {
   const xf_context *context;
   double flops, bytes; /* of one run */
   bool cold;           /* each run works on data that no cache holds */
+  bool integers;       /* its products are of 8-bit integers, not floats */
   void (*run)(void *self);
   void (*free)(void *self);
 };
@@ -29,6 +30,10 @@ struct bench_case {
 /* y = x · wᵀ with w [n, k]. Every run takes other weights. */
 struct bench_case *linear_case(const xf_context *context, xf_type type, size_t rows, size_t n,
                                size_t k);
+
+/* The same with 8- or 4-bit weights, by x as 8-bit numbers, which each run makes of it. */
+struct bench_case *quant_case(const xf_context *context, xf_type type, size_t rows, size_t n,
+                              size_t k);
 
 /* Rows through an elementwise operation, from and to cache. */
 enum elementwise { RMS_NORM, ROPE, SILU_MUL };

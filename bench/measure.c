@@ -15,6 +15,7 @@ struct sample measure(const xf_context *context, bool with_read, void (*work)(vo
   struct sample sample = {0};
   if (with_read) sample.read = read_rate(context);
   sample.fma = fma_rate(context);
+  sample.dot = dot_rate(context);
   double before = nop_rate(context), waited = seconds_waited();
   double start = clock_seconds();
   work(arg);
@@ -42,6 +43,12 @@ static int by_fma(const void *a, const void *b)
   return (x->fma > y->fma) - (x->fma < y->fma);
 }
 
+static int by_dot(const void *a, const void *b)
+{
+  const struct sample *x = a, *y = b;
+  return (x->dot > y->dot) - (x->dot < y->dot);
+}
+
 static int by_read(const void *a, const void *b)
 {
   const struct sample *x = a, *y = b;
@@ -63,6 +70,8 @@ struct summary summarise(struct sample *samples, size_t n)
   summary.seconds = samples[used / 2].seconds;
   qsort(samples, used, sizeof *samples, by_fma);
   summary.fma = samples[used / 2].fma;
+  qsort(samples, used, sizeof *samples, by_dot);
+  summary.dot = samples[used / 2].dot;
   qsort(samples, used, sizeof *samples, by_read);
   summary.read = samples[used / 2].read;
   return summary;

@@ -11,7 +11,7 @@ struct sample {
   double seconds; /* without waiting for a CPU, where one thread ran */
   double nops;    /* the slower rate of before and after */
   double waited;  /* share of the time that threads waited for a CPU and that is not taken off */
-  double fma, read;
+  double fma, dot, read;
 };
 
 /* A sample is clean where nothing else shared the CPUs: nops at 90 % of the best rate at least, and
@@ -20,7 +20,7 @@ bool sample_is_clean(const struct sample *sample);
 
 /* Medians of the clean samples; of all of them where none is clean. */
 struct summary {
-  double seconds, fma, read;
+  double seconds, fma, dot, read;
   size_t clean, samples;
 };
 

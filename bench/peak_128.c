@@ -15,4 +15,4 @@ typedef float32x4_t vec;
 #endif
 #include "bench/peak_fma.h"
 
-const struct fma_loop fma_loop_128 = {FLOPS_A_STEP, run_chains};
+const struct peak_loop fma_loop_128 = {FLOPS_A_STEP, run_chains};

@@ -5,4 +5,4 @@ typedef __m512 vec;
 #define vec_fma  _mm512_fmadd_ps
 #include "bench/peak_fma.h"
 
-const struct fma_loop fma_loop_avx512 = {FLOPS_A_STEP, run_chains};
+const struct peak_loop fma_loop_avx512 = {FLOPS_A_STEP, run_chains};

@@ -12,8 +12,8 @@
 enum {
   NOP_LOOPS = 1000,
   NOPS_A_LOOP = 64,
-  FMA_STEPS = 4000,
-  FMA_WARM_STEPS = 400, /* wide units of some CPUs start slowly */
+  PEAK_STEPS = 4000,
+  PEAK_WARM_STEPS = 400, /* wide units of some CPUs start slowly */
   READ_BYTES = 16 << 20,
   READ_TASK_BYTES = 1 << 20,
   THREADS_MAX = 1024
@@ -60,42 +60,67 @@ double best_nop_rate(void)
   return atomic_load(&best_rate);
 }
 
-/* ---- FMAs ---- */
+/* ---- FMAs and products of integers ---- */
 
-static const struct fma_loop *loop_of(const struct xf_kernels *kernels)
-{
+/* Of one ISA or variant; the last is of all others. */
+struct peak {
+  const char *isa;
+  const struct peak_loop *fma, *dot;
+};
+
+static const struct peak peaks[] = {
 #if defined(__x86_64__)
-  if (!strncmp(kernels->name, "avx512", 6)) return &fma_loop_avx512;
-  if (!strncmp(kernels->name, "avx2", 4)) return &fma_loop_avx2;
+    {"avx512vnni", &fma_loop_avx512, &dot_loop_avx512vnni},
+    {"avx512", &fma_loop_avx512, &dot_loop_avx512},
+    {"avx2vnni", &fma_loop_avx2, &dot_loop_avx2vnni},
+    {"avx2", &fma_loop_avx2, &dot_loop_avx2},
 #else
-  (void)kernels;
+    {"neoni8mm", &fma_loop_128, &dot_loop_neoni8mm},
+    {"neondot", &fma_loop_128, &dot_loop_neondot},
 #endif
-  return &fma_loop_128;
+    {"", &fma_loop_128, &dot_loop_128},
+};
+
+static const struct peak *peak_of(const xf_context *context)
+{
+  const struct peak *peak = peaks;
+  while (*peak->isa && strcmp(peak->isa, xf_context_isa(context)) != 0) peak++;
+  return peak;
 }
 
-struct fma_work {
-  const struct fma_loop *loop;
+struct peak_work {
+  const struct peak_loop *loop;
   double rates[THREADS_MAX];
 };
 
-static void count_fmas(void *arg, size_t slot, size_t item)
+static void count_ops(void *arg, size_t slot, size_t item)
 {
   (void)slot;
-  struct fma_work *work = arg;
-  volatile float sink = work->loop->run(FMA_WARM_STEPS);
+  struct peak_work *work = arg;
+  volatile float sink = work->loop->run(PEAK_WARM_STEPS);
   double start = clock_seconds();
-  sink = work->loop->run(FMA_STEPS);
+  sink = work->loop->run(PEAK_STEPS);
   (void)sink;
-  work->rates[item] = (double)(work->loop->flops * FMA_STEPS) / (clock_seconds() - start);
+  work->rates[item] = (double)(work->loop->ops * PEAK_STEPS) / (clock_seconds() - start);
+}
+
+static double peak_rate(const xf_context *context, const struct peak_loop *loop)
+{
+  struct peak_work work = {.loop = loop};
+  xf_parallel(context, context->threads, count_ops, &work);
+  double sum = 0;
+  for (size_t i = 0; i < context->threads; i++) sum += work.rates[i];
+  return sum;
 }
 
 double fma_rate(const xf_context *context)
 {
-  struct fma_work work = {.loop = loop_of(context->kernels)};
-  xf_parallel(context, context->threads, count_fmas, &work);
-  double sum = 0;
-  for (size_t i = 0; i < context->threads; i++) sum += work.rates[i];
-  return sum;
+  return peak_rate(context, peak_of(context)->fma);
+}
+
+double dot_rate(const xf_context *context)
+{
+  return peak_rate(context, peak_of(context)->dot);
 }
 
 /* ---- reads ---- */
