@@ -11,7 +11,8 @@ struct linear {
   struct bench_case base;
   struct xf_linear weights;
   size_t rows;
-  float *x, *y, *scratch;
+  float *x, *y;
+  struct xf_linear_scratch scratch;
 };
 
 static void linear_run(void *self)
@@ -19,13 +20,13 @@ static void linear_run(void *self)
   struct linear *c = self;
   c->weights.panels = arena_next(xf_linear_bytes(&c->weights));
   xf_linear_apply(c->base.context, &c->weights, c->rows, c->x, c->weights.k, c->y, c->weights.n,
-                  c->scratch);
+                  &c->scratch);
 }
 
 static void linear_free(void *self)
 {
   struct linear *c = self;
-  xf_free(c->x), xf_free(c->y), xf_free(c->scratch);
+  xf_free(c->x), xf_free(c->y), xf_free(c->scratch.floats);
   free(c);
 }
 
@@ -34,7 +35,7 @@ struct bench_case *linear_case(const xf_context *context, xf_type type, size_t r
 {
   struct linear *c = calloc(1, sizeof *c);
   if (!c) return NULL;
-  c->weights = (struct xf_linear){.type = type, .n = n, .k = k};
+  c->weights = (struct xf_linear){.n = n, .k = k, .parts = {{type, (uint32_t)n}}, .n_parts = 1};
   c->rows = rows;
   c->base = (struct bench_case){.context = context,
                                 .flops = 2.0 * (double)rows * (double)n * (double)k,
@@ -44,8 +45,8 @@ struct bench_case *linear_case(const xf_context *context, xf_type type, size_t r
                                 .free = linear_free};
   c->x = xf_alloc(rows * k, sizeof *c->x);
   c->y = xf_alloc_zeroed(rows * n, sizeof *c->y);
-  c->scratch = xf_alloc_zeroed(context->threads * XF_LINEAR_SCRATCH, sizeof *c->scratch);
-  if (!c->x || !c->y || !c->scratch) {
+  c->scratch.floats = xf_alloc_zeroed(context->threads * XF_LINEAR_SCRATCH, sizeof(float));
+  if (!c->x || !c->y || !c->scratch.floats) {
     linear_free(c);
     return NULL;
   }

@@ -97,7 +97,7 @@ static int name_output(const xf_checkpoint_info *info, const xf_plan *plan, char
   }
   xf_type type = kinds[quantize].type ? kinds[quantize].type : info->weight_type;
   const char *label = kinds[quantize].label;
-  if (type == XF_I8) label = "q8";
+  if (type == XF_I8_ROW) label = "q8";
   int length = snprintf(path, size, "%s/%.*s_%s_ekv%u.gguf", folder, (int)n, begin,
                         label ? label : xf_type_name(type), (unsigned)plan->kv_cache_max_len);
   return length < (int)size ? XF_CLI_OK : xf_cli_fail("the name of the output is too long");
@@ -166,5 +166,5 @@ const struct xf_cli_command xf_cli_convert = {
         "  exactflash convert --checkpoint_path tinyllama --quantize true "
         "--output_name_prefix tl --kv_cache_max_len 2048\n"
         "  exactflash convert --checkpoint_path big.gguf --quantize q4_k --output small.gguf\n",
-    .tables = {options, xf_cli_machine_options},
+    .tables = {options, xf_cli_machine_options + 1},
     .run = run};

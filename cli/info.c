@@ -13,6 +13,21 @@ static int json;
 static const struct xf_cli_option options[] = {
     {"--json", NULL, NULL, "print one object", XF_CLI_SWITCH, &json, 0, 0}, {0}};
 
+/* Name, parameters and bytes of each type that weights have in memory. */
+static bool add_types(cJSON *model, const xf_model_info *info)
+{
+  cJSON *types = cJSON_AddArrayToObject(model, "weight_types");
+  bool complete = types != NULL;
+  for (uint32_t i = 0; i < info->n_types && complete; i++) {
+    cJSON *o = cJSON_CreateObject();
+    complete = cJSON_AddItemToArray(types, o) &&
+               xf_cli_json_word(o, "type", xf_type_name(info->types[i].type)) &&
+               xf_cli_json_number(o, "parameters", (double)info->types[i].parameters) &&
+               xf_cli_json_number(o, "bytes", (double)info->types[i].bytes);
+  }
+  return complete;
+}
+
 static bool add_model(cJSON *root, const struct xf_cli_session *s)
 {
   const xf_model_info *info = &s->info;
@@ -20,7 +35,7 @@ static bool add_model(cJSON *root, const struct xf_cli_session *s)
   return xf_cli_json_word(o, "path", s->path) &&
          xf_cli_json_number(o, "parameters", (double)info->parameters) &&
          xf_cli_json_word(o, "weight_type", xf_type_name(info->weight_type)) &&
-         xf_cli_json_number(o, "layers", info->layers) &&
+         add_types(o, info) && xf_cli_json_number(o, "layers", info->layers) &&
          xf_cli_json_number(o, "hidden_size", info->hidden_size) &&
          xf_cli_json_number(o, "intermediate_size", info->intermediate_size) &&
          xf_cli_json_number(o, "heads", info->heads) &&

@@ -18,7 +18,7 @@ enum { DEFAULT_CHUNK = 512 };
 
 static const char *model, *isa;
 static uint64_t threads, chunk, ctx; /* 0: as the model says */
-static int attention = -1, pin;
+static int attention = -1, activations, pin;
 
 const struct xf_cli_option xf_cli_model_options[] = {
     {"-m", "--model", "PATH", "the model: a folder or a GGUF file (default: the demo model)",
@@ -26,6 +26,8 @@ const struct xf_cli_option xf_cli_model_options[] = {
     {0}};
 
 const struct xf_cli_option xf_cli_machine_options[] = {
+    {"--activations", NULL, "int8|f32", "what 8- and 4-bit weights are multiplied with",
+     XF_CLI_CHOICE, &activations, 0, 0},
     {"--threads", NULL, "N", "threads; 0: one for each physical core", XF_CLI_COUNT, &threads, 0,
      1024},
     {"--pin", NULL, NULL, "keep each thread on a core of its own", XF_CLI_SWITCH, &pin, 0, 0},
@@ -83,6 +85,11 @@ xf_attention_kind xf_cli_attention(void)
   return attention < 0 ? XF_ATTENTION_PLANNED : (xf_attention_kind)attention;
 }
 
+xf_activations xf_cli_activations(void)
+{
+  return (xf_activations)activations;
+}
+
 const char *xf_cli_isa(void)
 {
   return isa;
@@ -99,6 +106,7 @@ static xf_status open_parts(struct xf_cli_session *s, size_t capacity, xf_attent
   xf_model_options options = {.struct_size = sizeof options,
                               .attention = kind,
                               .chunk = (uint32_t)chunk,
+                              .activations = xf_cli_activations(),
                               .progress = xf_cli_progress};
   xf_cli_trace_model(&options);
   xf_status status = xf_model_open(s->context, s->path, &options, &s->model, error);

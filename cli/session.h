@@ -5,8 +5,9 @@
 #include "cli/options.h"
 #include "exactflash/exactflash.h"
 
-extern const struct xf_cli_option xf_cli_model_options[];   /* -m */
-extern const struct xf_cli_option xf_cli_machine_options[]; /* --threads, --isa */
+extern const struct xf_cli_option xf_cli_model_options[]; /* -m */
+/* --activations, --threads, --pin, --isa. From the second row on: for commands without a model. */
+extern const struct xf_cli_option xf_cli_machine_options[];
 /* --ctx, --chunk, --attention, --trace. A table from its second row on is a table without --ctx. */
 extern const struct xf_cli_option xf_cli_run_options[];
 
@@ -23,6 +24,7 @@ const char *xf_cli_model_path(void);
 /* The --chunk and --attention that the library will use. */
 size_t xf_cli_chunk(void);
 xf_attention_kind xf_cli_attention(void);
+xf_activations xf_cli_activations(void);
 /* The --isa and --threads that were given, else NULL and 0. */
 const char *xf_cli_isa(void);
 uint32_t xf_cli_threads(void);

@@ -68,8 +68,10 @@ static int open_model(const char *path, const struct configuration *c, struct xf
   *m = (struct model){0};
   xf_context_options machine = {
       .struct_size = sizeof machine, .isa = c->isa, .threads = c->threads};
-  xf_model_options options = {
-      .struct_size = sizeof options, .split = c->split, .progress = xf_cli_progress};
+  xf_model_options options = {.struct_size = sizeof options,
+                              .split = c->split,
+                              .activations = xf_cli_activations(),
+                              .progress = xf_cli_progress};
   if (record) options.boundary = xf_cli_record_operator;
   options.boundary_arg = record;
   xf_status status = xf_context_create(&machine, &m->context, &error);

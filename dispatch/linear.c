@@ -1,113 +1,35 @@
 #include "dispatch/linear.h"
 
-#include <string.h>
-
-#include "dispatch/error.h"
 #include "dispatch/memory.h"
-#include "dispatch/widen.h"
+#include "dispatch/quant.h"
 
-/* ---- packing ---- */
-
-struct pack {
-  const struct xf_kernels *kernels;
-  const struct xf_matrix *parts;
-  size_t n_parts;
-  struct xf_linear *out;
-};
-
-/* Row `row` of the parts, one below the other. */
-static const struct xf_matrix *part_of(const struct pack *pack, size_t *row)
+bool xf_linear_has_quants(const struct xf_linear *linear)
 {
-  const struct xf_matrix *part = pack->parts;
-  for (; *row >= part->n; part++) *row -= part->n;
-  return part;
+  bool has = false;
+  for (size_t i = 0; i < linear->n_parts; i++) has |= xf_is_quant(linear->parts[i].type);
+  return has;
 }
 
-/* Where the file has that row. */
-static const char *row_of(const struct xf_matrix *part, size_t row)
+/* ---- scratch ---- */
+
+size_t xf_linear_scratch_bytes(const xf_context *context, size_t rows, size_t k)
 {
-  if (part->paired) {
-    size_t half = part->paired / 2, in_group = row % part->paired;
-    row += 2 * (in_group % half) + in_group / half - in_group;
-  }
-  ptrdiff_t stride = (ptrdiff_t)(part->k * xf_type_size(part->type)) + part->gap;
-  return (const char *)part->data + (ptrdiff_t)row * stride;
+  size_t floats = context->threads * XF_LINEAR_SCRATCH,
+         chunks = rows * (xf_quant_k(k) / XF_QUANT_CHUNK);
+  return (floats + chunks) * sizeof(float) + chunks * (XF_QUANT_CHUNK / 16) * sizeof(int16_t) +
+         chunks * XF_QUANT_CHUNK;
 }
 
-/* Copies row[k0 … k0 + n), in the part's type, to lane `lane` of a panel. */
-static void place_16(const char *row, size_t k, uint16_t *panel, size_t lane)
+struct xf_linear_scratch xf_linear_scratch_in(void *memory, const xf_context *context, size_t rows,
+                                              size_t k)
 {
-  for (size_t i = 0; i < k; i++) memcpy(panel + i * XF_LANES + lane, row + 2 * i, 2);
-}
-
-static void place_32(const char *row, size_t k, float *panel, size_t lane)
-{
-  for (size_t i = 0; i < k; i++) memcpy(panel + i * XF_LANES + lane, row + 4 * i, 4);
-}
-
-static void place_widened(const struct pack *pack, const struct xf_matrix *part, const char *row,
-                          float *panel, size_t lane)
-{
-  float wide[XF_BLOCK];
-  for (size_t k0 = 0; k0 < part->k; k0 += XF_BLOCK) {
-    size_t k = xf_min(XF_BLOCK, part->k - k0);
-    xf_widen(pack->kernels, part->type, k, row + k0 * xf_type_size(part->type), wide);
-    place_32((const char *)wide, k, panel + k0 * XF_LANES, lane);
-  }
-}
-
-static void pack_panel(void *arg, size_t slot, size_t panel)
-{
-  (void)slot;
-  const struct pack *pack = arg;
-  const struct xf_linear *out = pack->out;
-  size_t size = xf_type_size(out->type), bytes = out->k * XF_LANES * size;
-  char *to = (char *)out->panels + panel * bytes;
-  if ((panel + 1) * XF_LANES > out->n) memset(to, 0, bytes);
-  for (size_t lane = 0; lane < XF_LANES && panel * XF_LANES + lane < out->n; lane++) {
-    size_t row = panel * XF_LANES + lane;
-    const struct xf_matrix *part = part_of(pack, &row);
-    const char *from = row_of(part, row);
-    if (part->type != out->type)
-      place_widened(pack, part, from, (float *)to, lane);
-    else if (size == 2)
-      place_16(from, out->k, (uint16_t *)to, lane);
-    else
-      place_32(from, out->k, (float *)to, lane);
-  }
-}
-
-xf_status xf_linear_pack(const xf_context *context, const struct xf_matrix *parts, size_t n_parts,
-                         struct xf_linear *out, xf_error *error)
-{
-  struct xf_linear linear = {.type = parts[0].type, .k = parts[0].k};
-  for (size_t i = 0; i < n_parts; i++) {
-    if (parts[i].k != linear.k || parts[i].k == 0 || parts[i].n == 0)
-      return xf_fail(error, XF_E_SHAPE,
-                     "linear layer: part %zu is [%zu, %zu], the first has k = %zu", i, parts[i].n,
-                     parts[i].k, linear.k);
-    if (parts[i].type != linear.type) linear.type = XF_F32;
-    linear.n += parts[i].n;
-  }
-  size_t panels = (linear.n + XF_LANES - 1) / XF_LANES;
-  linear.panels = xf_alloc(panels * linear.k, XF_LANES * xf_type_size(linear.type));
-  if (!linear.panels)
-    return xf_fail(error, XF_E_MEMORY, "out of memory for weights [%zu, %zu]", linear.n, linear.k);
-  struct pack pack = {context->kernels, parts, n_parts, &linear};
-  xf_parallel(context, panels, pack_panel, &pack);
-  *out = linear;
-  return XF_OK;
-}
-
-void xf_linear_free(struct xf_linear *linear)
-{
-  xf_free(linear->panels);
-  *linear = (struct xf_linear){0};
-}
-
-size_t xf_linear_bytes(const struct xf_linear *linear)
-{
-  return xf_round_up(linear->n, XF_LANES) * linear->k * xf_type_size(linear->type);
+  size_t chunks = rows * (xf_quant_k(k) / XF_QUANT_CHUNK);
+  struct xf_linear_scratch scratch = {.floats = memory};
+  if (rows == 0) return scratch;
+  scratch.x.d = scratch.floats + context->threads * XF_LINEAR_SCRATCH;
+  scratch.x.sums = (int16_t *)(scratch.x.d + chunks);
+  scratch.x.q = (int8_t *)(scratch.x.sums + chunks * (XF_QUANT_CHUNK / 16));
+  return scratch;
 }
 
 /* ---- applying ---- */
@@ -117,44 +39,122 @@ enum {
   TASKS_A_THREAD = 4 /* as many at least, so that a late thread costs little */
 };
 
+/* Parts beside each other whose kernels read x in the same form. */
 struct apply {
+  const xf_context *context;
+  const struct xf_linear_scratch *scratch;
   const struct xf_linear *w;
-  void (*kernel)(const struct xf_linear_args *a);
-  struct xf_linear_args args; /* of the whole product */
+  size_t first, end; /* of the parts */
+  size_t rows;
+  const float *x;
+  size_t ldx;
+  float *y; /* of the first part's first column */
+  size_t ldy;
+  bool integers; /* x is quantized, in groups of */
+  size_t group;
   size_t task_panels;
-  float *scratch;
 };
+
+static size_t panels_of(const struct apply *apply, size_t part)
+{
+  return (apply->w->parts[part].n + XF_LANES - 1) / XF_LANES;
+}
+
+static size_t tasks_of(const struct apply *apply, size_t part)
+{
+  return (panels_of(apply, part) + apply->task_panels - 1) / apply->task_panels;
+}
+
+/* Row r of the quantized activations. */
+static struct xf_quant_rows quantized_row(const struct apply *apply, size_t r)
+{
+  struct xf_quant_rows x = apply->scratch->x;
+  size_t k = xf_quant_k(apply->w->k), groups = apply->group ? apply->w->k / apply->group : 1;
+  return (struct xf_quant_rows){x.q + r * k, x.d + r * groups, x.sums + r * k / 16};
+}
+
+static void quantize_row(void *arg, size_t slot, size_t r)
+{
+  (void)slot;
+  const struct apply *apply = arg;
+  apply->context->kernels->quant->quantize(apply->w->k, apply->group, apply->x + r * apply->ldx,
+                                           quantized_row(apply, r));
+}
+
+/* Columns of a part as floats. */
+static void apply_floats(const struct apply *apply, size_t slot, xf_type type, const void *w,
+                         size_t n, float *y)
+{
+  const struct xf_kernels *kernels = apply->context->kernels;
+  struct xf_linear_args a = {.rows = apply->rows,
+                             .k = apply->w->k,
+                             .n = n,
+                             .x = apply->x,
+                             .ldx = apply->ldx,
+                             .w = w,
+                             .y = y,
+                             .ldy = apply->ldy,
+                             .scratch = apply->scratch->floats + slot * XF_LINEAR_SCRATCH};
+  switch (type) {
+  case XF_F32: kernels->linear_f32(&a); break;
+  case XF_F16: kernels->linear_f16(&a); break;
+  case XF_BF16: kernels->linear_bf16(&a); break;
+  default: kernels->linear_widened(type, &a); break;
+  }
+}
 
 static void apply_task(void *arg, size_t slot, size_t task)
 {
   const struct apply *apply = arg;
-  const struct xf_linear *w = apply->w;
-  struct xf_linear_args a = apply->args;
+  size_t i = apply->first, k = apply->w->k;
+  float *y = apply->y;
+  for (; task >= tasks_of(apply, i); y += apply->w->parts[i++].n) task -= tasks_of(apply, i);
+  const struct xf_linear_part *part = &apply->w->parts[i];
   size_t panel = task * apply->task_panels, column = panel * XF_LANES;
-  a.n = xf_min(apply->task_panels * XF_LANES, w->n - column);
-  a.w = (const char *)w->panels + column * w->k * xf_type_size(w->type);
-  a.y += column;
-  a.scratch = apply->scratch + slot * XF_LINEAR_SCRATCH;
-  apply->kernel(&a);
+  size_t n = xf_min(apply->task_panels * XF_LANES, part->n - column);
+  const char *w = (char *)xf_linear_panels(apply->w, i) + panel * xf_panel_bytes(part->type, k);
+  if (apply->integers)
+    apply->context->kernels->quant->linear(&(struct xf_quant_args){
+        part->type, apply->rows, k, n, apply->scratch->x, w, y + column, apply->ldy});
+  else
+    apply_floats(apply, slot, part->type, w, n, y + column);
+}
+
+/* The next parts from `first` on that can run together. */
+static void choose(struct apply *apply, size_t first)
+{
+  size_t panels = 0;
+  apply->first = first;
+  for (apply->end = first; apply->end < apply->w->n_parts; apply->end++) {
+    xf_type type = apply->w->parts[apply->end].type;
+    bool integers = apply->scratch->x.q && xf_is_quant(type);
+    size_t group = integers ? xf_quant_format(type).block : 0;
+    if (apply->end == first) apply->integers = integers, apply->group = group;
+    if (integers != apply->integers || group != apply->group) break;
+    panels += panels_of(apply, apply->end);
+  }
+  size_t share = panels / ((size_t)apply->context->threads * TASKS_A_THREAD);
+  apply->task_panels = share >= TASK_PANELS ? TASK_PANELS : share >= 8 ? 8 : 4;
 }
 
 void xf_linear_apply(const xf_context *context, const struct xf_linear *w, size_t rows,
-                     const float *x, size_t ldx, float *y, size_t ldy, float *scratch)
+                     const float *x, size_t ldx, float *y, size_t ldy,
+                     const struct xf_linear_scratch *scratch)
 {
-  const struct xf_kernels *kernels = context->kernels;
-  size_t panels = (w->n + XF_LANES - 1) / XF_LANES;
-  size_t share = panels / ((size_t)context->threads * TASKS_A_THREAD);
-  struct apply apply = {
-      .w = w,
-      .kernel = w->type == XF_F32   ? kernels->linear_f32
-                : w->type == XF_F16 ? kernels->linear_f16
-                                    : kernels->linear_bf16,
-      .args = {.rows = rows, .k = w->k, .x = x, .ldx = ldx, .y = y, .ldy = ldy},
-      .task_panels = share >= TASK_PANELS ? TASK_PANELS
-                     : share >= 8         ? 8
-                                          : 4,
-      .scratch = scratch,
-  };
-  size_t tasks = (panels + apply.task_panels - 1) / apply.task_panels;
-  xf_parallel(context, tasks, apply_task, &apply);
+  struct apply apply = {.context = context,
+                        .scratch = scratch,
+                        .w = w,
+                        .rows = rows,
+                        .x = x,
+                        .ldx = ldx,
+                        .y = y,
+                        .ldy = ldy};
+  while (apply.end < w->n_parts) {
+    choose(&apply, apply.end);
+    if (apply.integers) xf_parallel(context, rows, quantize_row, &apply);
+    size_t tasks = 0;
+    for (size_t i = apply.first; i < apply.end; i++) tasks += tasks_of(&apply, i);
+    xf_parallel(context, tasks, apply_task, &apply);
+    for (size_t i = apply.first; i < apply.end; i++) apply.y += w->parts[i].n;
+  }
 }

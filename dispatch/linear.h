@@ -3,33 +3,55 @@
 #define XF_DISPATCH_LINEAR_H
 
 #include "dispatch/context.h"
+#include "dispatch/matrix.h"
+#include "kernels/quant.h"
 
-/* w: [n, k] row-major, in file order. Fields behind k are zeros as a rule. */
-struct xf_matrix {
-  const void *data;
+enum { XF_LINEAR_PARTS = 3 };
+
+/* Columns of a layer that have one type. */
+struct xf_linear_part {
   xf_type type;
-  size_t n, k;
-  /* 0: row r is the file's row r. Else an even divisor of n: in every group of so many rows, rows i
-   * and i + paired/2 are the file's rows 2i and 2i + 1. */
-  size_t paired;
-  ptrdiff_t gap; /* bytes from the end of a row to the next one; negative where rows overlap */
+  uint32_t n;
 };
 
 struct xf_linear {
-  xf_type type;
   size_t n, k;
-  void *panels; /* [ceil(n/16)][k][16]; columns past n are zeros */
+  struct xf_linear_part parts[XF_LINEAR_PARTS]; /* the first n_parts */
+  size_t n_parts;
+  /* Each part's [ceil(n/16)] panels, at a multiple of 64 bytes: [k][16], or as kernels/quant.h
+   * says; columns past n are zeros. */
+  void *panels;
 };
 
-/* Packs `parts` matrices with equal k one below the other into one layer (q, k and v become one
- * product). The type is the parts' type, f32 if they differ. XF_E_SHAPE or XF_E_MEMORY. */
-xf_status xf_linear_pack(const xf_context *context, const struct xf_matrix *matrices, size_t parts,
+/* Packs 1 … XF_LINEAR_PARTS matrices with equal k one below the other into one layer (q, k and v
+ * become one product), each in its own type. XF_E_SHAPE or XF_E_MEMORY. */
+xf_status xf_linear_pack(const xf_context *context, const struct xf_matrix *matrices, size_t n,
                          struct xf_linear *out, xf_error *error);
 void xf_linear_free(struct xf_linear *linear); /* leaves it empty; an empty one is allowed */
 size_t xf_linear_bytes(const struct xf_linear *linear);
+size_t xf_linear_part_bytes(const struct xf_linear *linear, size_t part);
+/* The panels of a part. */
+void *xf_linear_panels(const struct xf_linear *linear, size_t part);
+/* Bytes of one panel. */
+size_t xf_panel_bytes(xf_type type, size_t k);
+/* Whether it has parts whose products are of integers unless activations stay floats. */
+bool xf_linear_has_quants(const struct xf_linear *linear);
 
-/* y = x · wᵀ. x: [rows][k], y: [rows][n], no overlap. scratch: [threads][XF_LINEAR_SCRATCH]. */
+/* Memory of a call. */
+struct xf_linear_scratch {
+  float *floats;          /* [threads][XF_LINEAR_SCRATCH] */
+  struct xf_quant_rows x; /* q NULL: activations stay f32 */
+};
+
+/* Its bytes, for at most so many rows of at most k numbers that are quantized; rows 0: none are. */
+size_t xf_linear_scratch_bytes(const xf_context *context, size_t rows, size_t k);
+/* Divides them. memory is aligned to 4. */
+struct xf_linear_scratch xf_linear_scratch_in(void *memory, const xf_context *context, size_t rows,
+                                              size_t k);
+
+/* y = x · wᵀ. x: [rows][k], y: [rows][n], no overlap. */
 void xf_linear_apply(const xf_context *context, const struct xf_linear *w, size_t rows,
-                     const float *x, size_t ldx, float *y, size_t ldy, float *scratch);
+                     const float *x, size_t ldx, float *y, size_t ldy,
+                     const struct xf_linear_scratch *scratch);
 
 #endif

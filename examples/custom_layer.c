@@ -65,7 +65,7 @@ static xf_status make_projection(struct layer *l, int64_t rows, int64_t columns,
   fill(weights, rows * columns, seed);
   for (int64_t i = 0; i < rows * columns; i++) weights[i] /= sqrtf((float)columns);
   xf_view view = matrix(weights, rows, columns);
-  xf_status status = xf_linear_create(l->context, &view, out, error);
+  xf_status status = xf_linear_create(l->context, &view, NULL, out, error);
   free(weights);
   return status;
 }
@@ -114,8 +114,10 @@ static xf_status grow(struct layer *l, size_t bytes)
 static xf_status project(struct layer *l, const xf_linear *linear, xf_view x, xf_view y,
                          xf_error *error)
 {
-  xf_status status = grow(l, xf_linear_workspace(l->context));
-  return status ? status : xf_linear_run(l->context, linear, &x, &y, l->workspace, l->bytes, error);
+  xf_status status = grow(l, xf_linear_workspace(l->context, linear, (size_t)x.shape[0]));
+  if (status) return status;
+  return xf_linear_run(l->context, linear, XF_ACTIVATIONS_F32, &x, &y, l->workspace, l->bytes,
+                       error);
 }
 
 static xf_status flash_attention(struct layer *l, int64_t n, xf_error *error)

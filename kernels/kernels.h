@@ -67,6 +67,9 @@ struct xf_kernels {
   void (*linear_f32)(const struct xf_linear_args *a);
   void (*linear_f16)(const struct xf_linear_args *a);
   void (*linear_bf16)(const struct xf_linear_args *a);
+  /* The same over the binary32 values of 8- and 4-bit weights; w: panels of that type
+   * (kernels/quant.h). */
+  void (*linear_widened)(xf_type type, const struct xf_linear_args *a);
 
   /* Exact conversion of n elements. */
   void (*widen_f16)(size_t n, const uint16_t *x, float *y);

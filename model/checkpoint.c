@@ -8,6 +8,7 @@
 
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
+#include "dispatch/quant.h"
 #include "model/gguf.h"
 #include "model/json.h"
 #include "model/safetensors.h"
@@ -216,10 +217,13 @@ xf_status xf_checkpoint_get(const struct xf_checkpoint *checkpoint, const char *
     return xf_fail(error, XF_E_SHAPE, "%s: tensor %s has the shape %s, but %s needs %s",
                    tensor->path, name, found, checkpoint->naming->config, wanted);
   }
-  if (!tensor->type)
-    return xf_fail(error, XF_E_UNSUPPORTED,
-                   "%s: tensor %s: only F32, F16 and BF16 are supported, not %s", tensor->path,
-                   name, tensor->dtype);
+  bool is_float = tensor->type == XF_F32 || tensor->type == XF_F16 || tensor->type == XF_BF16;
+  if (!is_float && !(k && (tensor->type == XF_I8 || xf_is_quant(tensor->type))))
+    return xf_fail(error, XF_E_UNSUPPORTED, "%s: tensor %s: only F32, F16%s are supported, not %s",
+                   tensor->path, name,
+                   k ? ", BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K and I8"
+                     : " and BF16",
+                   tensor->dtype);
   *out = tensor;
   return XF_OK;
 }

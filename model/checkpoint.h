@@ -23,7 +23,8 @@ const struct xf_naming *xf_checkpoint_naming(const struct xf_checkpoint *checkpo
 /* NULL where there is none of that name. */
 const struct xf_tensor *xf_checkpoint_find(const struct xf_checkpoint *checkpoint,
                                            const char *name);
-/* The tensor, which must exist and have that shape: rank 1 ([n]) where k is 0, else [n, k]. */
+/* The tensor, which must exist and have that shape: rank 1 ([n]) and floats where k is 0, else [n,
+ * k] of any type of weights. */
 xf_status xf_checkpoint_get(const struct xf_checkpoint *checkpoint, const char *name, size_t n,
                             size_t k, const struct xf_tensor **out, xf_error *error);
 /* Lets the kernel drop the tensor's pages from this process: it will not be read again soon. */

@@ -13,6 +13,7 @@
 #include "model/convert.h"
 #include "model/plan.h"
 #include "model/quantize.h"
+#include "model/source.h"
 
 enum { BATCH_BYTES = 1 << 20, GGML_I8 = 24 };
 
@@ -30,9 +31,10 @@ struct converter {
 /* One of the checkpoint's tensors, and what becomes of it. */
 struct item {
   enum xf_role role;
-  size_t layer, n, k; /* k 0: a vector */
-  const struct xf_tensor *from;
-  xf_type type; /* of the file; the checkpoint's: nothing is computed */
+  size_t layer, n, k;    /* k 0: a vector */
+  struct xf_source from; /* of a vector: the tensor alone, */
+  xf_type from_type;     /* and its type */
+  xf_type type;          /* of the file; the checkpoint's: nothing is computed */
   size_t row_bytes;
 };
 
@@ -73,37 +75,30 @@ static void shape_of(const struct xf_config *c, struct item *item)
 static xf_type type_of(const struct converter *c, const struct item *item)
 {
   if (item->k == 0) return XF_F32;
-  xf_type type = c->options.type ? c->options.type : item->from->type;
+  xf_type type = c->options.type ? c->options.type : item->from_type;
   const struct xf_quantizer *quantizer = xf_quantizer_find(type);
-  if (type == item->from->type || item->k % quantizer->block == 0) return type;
+  if (type == item->from_type || item->k % quantizer->block == 0) return type;
   return item->k % xf_quantizer_find(XF_Q8_0)->block == 0 ? XF_Q8_0 : XF_F16;
-}
-
-/* The model would be computed without it. */
-static xf_status expect_no_bias(const struct converter *c, const struct item *item)
-{
-  char name[XF_MAX_NAME];
-  xf_tensor_name(xf_checkpoint_naming(c->checkpoint), item->role, item->layer, ".bias", name);
-  if (!xf_checkpoint_find(c->checkpoint, name)) return XF_OK;
-  return xf_fail(c->error, XF_E_UNSUPPORTED,
-                 "%s: holds a tensor %s, but linear layers with bias are not supported", c->path,
-                 name);
 }
 
 static xf_status get_item(const struct converter *c, enum xf_role role, size_t layer,
                           struct item *out)
 {
   char name[XF_MAX_NAME];
+  xf_status status;
   *out = (struct item){.role = role, .layer = layer};
   shape_of(&c->config, out);
   xf_tensor_name(xf_checkpoint_naming(c->checkpoint), role, layer, ".weight", name);
-  xf_status status = xf_checkpoint_get(c->checkpoint, name, out->n, out->k, &out->from, c->error);
-  if (!status && out->k) status = expect_no_bias(c, out);
+  if (out->k)
+    status = xf_source_get(c->checkpoint, role, layer, out->n, out->k, &out->from, c->error);
+  else
+    status = xf_checkpoint_get(c->checkpoint, name, out->n, 0, &out->from.tensor, c->error);
   if (status) return status;
+  out->from_type = out->k ? out->from.matrix.type : out->from.tensor->type;
   out->type = type_of(c, out);
   const struct xf_quantizer *quantizer = xf_quantizer_find(out->type);
-  if (out->type == out->from->type && out->k)
-    out->row_bytes = out->from->bytes / out->n;
+  if (out->type == out->from_type && out->k)
+    out->row_bytes = xf_matrix_row_bytes(&out->from.matrix);
   else
     out->row_bytes = (out->k ? out->k : out->n) / quantizer->block * quantizer->block_bytes;
   return XF_OK;
@@ -136,7 +131,7 @@ xf_status xf_checkpoint_describe(const char *path, xf_checkpoint_info *out, xf_e
     return xf_fail(error, XF_E_ARGUMENT, "xf_checkpoint_describe: path or out is NULL");
   xf_status status = xf_checkpoint_open(path, &c.config, &c.checkpoint, error);
   if (!status) status = get_item(&c, XF_Q, 0, &q);
-  if (!status) *out = (xf_checkpoint_info){q.from->type, (uint32_t)c.config.max_positions};
+  if (!status) *out = (xf_checkpoint_info){q.from_type, (uint32_t)c.config.max_positions};
   xf_checkpoint_close(c.checkpoint);
   return status;
 }
@@ -216,28 +211,27 @@ struct batch {
 
 /* The checkpoint's row that is row r of the file: GGUF interleaves the halves of q's and k's heads.
  */
-static const void *source_row(const struct converter *c, const struct item *item, size_t r)
+static size_t source_row(const struct converter *c, const struct item *item, size_t r)
 {
   bool paired = xf_checkpoint_naming(c->checkpoint)->paired;
   size_t d = c->config.head_dim, i = r % d;
   if (!paired && (item->role == XF_Q || item->role == XF_K)) r = r - i + i / 2 + i % 2 * (d / 2);
-  return (const char *)item->from->data + r * (item->from->bytes / item->n);
+  return r;
 }
 
 static void convert_row(void *arg, size_t slot, size_t i)
 {
   struct batch *b = arg;
   const struct item *item = b->item;
-  size_t k = item->k, row = b->first + i;
-  const void *from = source_row(b->c, item, row);
+  size_t k = item->k, row = b->first + i, from = source_row(b->c, item, row);
   unsigned char *out = b->out + i * item->row_bytes;
   b->fault[i] = 0;
-  if (item->type == item->from->type) {
-    memcpy(out, from, item->row_bytes);
+  if (item->type == item->from_type) {
+    memcpy(out, xf_matrix_row(&item->from.matrix, from, &b->scales[row]), item->row_bytes);
     return;
   }
   float *x = b->floats + slot * k;
-  xf_widen(b->c->context->kernels, item->from->type, k, from, x);
+  xf_matrix_widen(b->c->context->kernels, &item->from.matrix, from, x);
   bool finite = true;
   for (size_t j = 0; j < k; j++) finite &= isfinite(x[j]) != 0;
   b->fault[i] = !finite || !xf_quantizer_find(item->type)->row(k, x, out, &b->scales[row]);
@@ -248,7 +242,7 @@ static xf_status report_fault(const struct batch *b, size_t i)
   return xf_fail(b->c->error, XF_E_FORMAT,
                  "%s: tensor %s, row %zu of the file: a weight is not finite or too large for %s; "
                  "convert to another type, such as bf16",
-                 b->item->from->path, b->item->from->name, b->first + i,
+                 b->item->from.tensor->path, b->item->from.tensor->name, b->first + i,
                  xf_type_name(b->item->type));
 }
 
@@ -281,7 +275,7 @@ static xf_status write_matrix(struct converter *c, const struct item *item)
   xf_status status = XF_OK;
   if (!b.floats || !b.out || !b.fault || !b.scales)
     status = xf_fail(c->error, XF_E_MEMORY, "%s: out of memory for rows of %s", c->path,
-                     item->from->name);
+                     item->from.tensor->name);
   else
     status = write_batches(c, &b, most);
   xf_free(b.floats);
@@ -295,7 +289,7 @@ static xf_status write_vector(struct converter *c, const struct item *item)
 {
   float *x = xf_alloc(item->n, sizeof *x);
   if (!x) return xf_fail(c->error, XF_E_MEMORY, "%s: out of memory", c->path);
-  xf_widen(c->context->kernels, item->from->type, item->n, item->from->data, x);
+  xf_widen(c->context->kernels, item->from_type, item->n, item->from.tensor->data, x);
   xf_status status = xf_gguf_writer_data(c->writer, x, item->row_bytes, c->error);
   xf_free(x);
   return status;
@@ -311,7 +305,7 @@ static xf_status report(const struct converter *c)
 static xf_status write_item(struct converter *c, const struct item *item)
 {
   xf_status status = item->k ? write_matrix(c, item) : write_vector(c, item);
-  xf_checkpoint_release(item->from);
+  xf_checkpoint_release(item->from.tensor);
   c->done++;
   return status ? status : report(c);
 }

@@ -9,7 +9,7 @@ struct xf_ggml_type {
   const char *name;
   size_t block;       /* elements that share scales: a row holds whole blocks */
   size_t block_bytes; /* of such a block */
-  xf_type type;       /* 0: weights of this type cannot be loaded */
+  xf_type type;       /* 0: the library does not have it */
 };
 
 /* NULL where ggml had no such type when this was written. */

@@ -23,6 +23,10 @@ static xf_status read_options(const xf_model_options *given, xf_model_options *o
     return xf_fail(error, XF_E_ARGUMENT,
                    "xf_model_options: split %d is none of auto, never, always",
                    (int)options->split);
+  if (options->activations != XF_ACTIVATIONS_INT8 && options->activations != XF_ACTIVATIONS_F32)
+    return xf_fail(error, XF_E_ARGUMENT,
+                   "xf_model_options: activations %d are neither int8 nor f32",
+                   (int)options->activations);
   if (options->chunk > CHUNK_MAX || options->q_block > Q_BLOCK_MAX)
     return xf_fail(error, XF_E_ARGUMENT, "xf_model_options: chunk %u and q_block %u; at most %d",
                    options->chunk, options->q_block, CHUNK_MAX);
@@ -111,10 +115,11 @@ void xf_model_get_info(const xf_model *model, xf_model_info *info)
       .tied_embeddings = c->tied,
       .bos_token_id = c->bos,
       .n_eos_token_ids = (uint32_t)c->n_eos,
-      .weight_type = model->weights.layers[0].qkv.type,
+      .weight_type = model->weights.layers[0].qkv.parts[0].type,
       .parameters = model->weights.parameters,
-      .weight_bytes = xf_weights_bytes(&model->weights),
   };
+  info->n_types = (uint32_t)xf_weights_types(&model->weights, info->types);
+  for (size_t i = 0; i < info->n_types; i++) info->weight_bytes += info->types[i].bytes;
   memcpy(info->eos_token_ids, c->eos, sizeof info->eos_token_ids);
 }
 

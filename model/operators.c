@@ -3,7 +3,6 @@
 
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
-#include "dispatch/widen.h"
 #include "model/pass.h"
 
 /* An operator on its way, of which a host sees the first member. */
@@ -25,12 +24,10 @@ static void embed_row(void *arg, size_t slot, size_t r)
 {
   (void)slot;
   const struct xf_pass *p = arg;
-  const struct xf_tensor *e = p->model->weights.embedding;
   const struct xf_kernels *kernels = p->model->context->kernels;
   size_t hidden = p->model->config.hidden;
-  size_t bytes = hidden * xf_type_size(e->type);
-  const char *row = (const char *)e->data + (size_t)p->w->rows[r].token * bytes;
-  xf_widen(kernels, e->type, hidden, row, p->w->h + r * hidden);
+  xf_matrix_widen(kernels, &p->model->weights.embedding, (size_t)p->w->rows[r].token,
+                  p->w->h + r * hidden);
 }
 
 /* Of RoPE, for all layers. */
@@ -140,7 +137,7 @@ static xf_status run(const struct call *c, xf_error *error)
   const struct xf_pass *p = c->pass;
   if (c->op.kind == XF_OPERATOR_ATTENTION) return run_attention(c, error);
   if (c->op.kind == XF_OPERATOR_LINEAR)
-    xf_linear_apply(p->model->context, c->w, p->rows, c->x, c->ldx, c->y, c->w->n, p->w->linear);
+    xf_linear_apply(p->model->context, c->w, p->rows, c->x, c->ldx, c->y, c->w->n, &p->w->linear);
   else
     xf_parallel(p->model->context, p->rows, c->row, (void *)p);
   return XF_OK;

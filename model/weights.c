@@ -1,13 +1,14 @@
 #include "model/weights.h"
 
 #include <float.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
 #include "dispatch/widen.h"
 #include "model/file.h"
+#include "model/source.h"
 
 struct loader {
   const xf_context *context;
@@ -16,13 +17,11 @@ struct loader {
   xf_error *error;
 };
 
-/* A tensor of the checkpoint that a layer is made of. */
+/* A matrix that a layer is made of. */
 struct part {
   enum xf_role role;
   size_t n;
 };
-
-enum { MAX_PARTS = 3 };
 
 static const char *place_of(const struct loader *loader)
 {
@@ -35,58 +34,51 @@ static void name_of(const struct loader *loader, enum xf_role role, size_t layer
   xf_tensor_name(xf_checkpoint_naming(loader->out->checkpoint), role, layer, suffix, name);
 }
 
-/* The tensor must not exist: the model would be computed without it. */
-static xf_status expect_none(const struct loader *loader, const char *name, xf_status otherwise,
-                             const char *reason)
+/* A layer more than the config has must not exist: the model would be computed without it. */
+static xf_status expect_no_more_layers(const struct loader *loader)
 {
-  const struct xf_tensor *tensor = xf_checkpoint_find(loader->out->checkpoint, name);
+  const struct xf_checkpoint *checkpoint = loader->out->checkpoint;
+  char name[XF_MAX_NAME];
+  name_of(loader, XF_ATTENTION_NORM, loader->config->layers, ".weight", name);
+  const struct xf_tensor *tensor = xf_checkpoint_find(checkpoint, name);
   if (!tensor) return XF_OK;
-  return xf_fail(loader->error, otherwise, "%s: holds a tensor %s, but %s", tensor->path, name,
-                 reason);
+  return xf_fail(loader->error, XF_E_SHAPE, "%s: holds a tensor %s, but %s ends before it",
+                 tensor->path, name, xf_checkpoint_naming(checkpoint)->layer_count);
 }
 
 static xf_status get_matrix(const struct loader *loader, enum xf_role role, size_t layer, size_t n,
-                            size_t k, const struct xf_tensor **out)
+                            size_t k, struct xf_source *out)
 {
-  char name[XF_MAX_NAME];
-  name_of(loader, role, layer, ".bias", name);
-  xf_status status =
-      expect_none(loader, name, XF_E_UNSUPPORTED, "linear layers with bias are not supported");
+  const struct xf_checkpoint *checkpoint = loader->out->checkpoint;
+  xf_status status = xf_source_get(checkpoint, role, layer, n, k, out, loader->error);
   if (status != XF_OK) return status;
-  name_of(loader, role, layer, ".weight", name);
-  status = xf_checkpoint_get(loader->out->checkpoint, name, n, k, out, loader->error);
-  if (status == XF_OK) loader->out->parameters += (uint64_t)n * k;
-  return status;
+  if (xf_checkpoint_naming(checkpoint)->paired && (role == XF_Q || role == XF_K))
+    out->matrix.paired = loader->config->head_dim;
+  loader->out->parameters += (uint64_t)n * k;
+  return XF_OK;
 }
 
 /* Packs matrices [n, k] one below the other, and lets go of their pages. */
-static xf_status pack(const struct loader *loader, const struct xf_matrix *matrices,
-                      const struct xf_tensor *const *tensors, size_t n, struct xf_linear *out)
+static xf_status pack(const struct loader *loader, const struct xf_source *sources, size_t n,
+                      struct xf_linear *out)
 {
+  struct xf_matrix matrices[XF_LINEAR_PARTS];
+  for (size_t i = 0; i < n; i++) matrices[i] = sources[i].matrix;
   xf_status status = xf_linear_pack(loader->context, matrices, n, out, loader->error);
-  for (size_t i = 0; i < n; i++) xf_checkpoint_release(tensors[i]);
+  for (size_t i = 0; i < n; i++) xf_checkpoint_release(sources[i].tensor);
+  loader->out->has_quants |= status == XF_OK && xf_linear_has_quants(out);
   return status;
 }
 
 static xf_status load_linear(const struct loader *loader, size_t layer, const struct part *parts,
                              size_t n, size_t k, struct xf_linear *out)
 {
-  const struct xf_tensor *tensors[MAX_PARTS];
-  struct xf_matrix matrices[MAX_PARTS];
-  bool paired = xf_checkpoint_naming(loader->out->checkpoint)->paired;
+  struct xf_source sources[XF_LINEAR_PARTS];
   for (size_t i = 0; i < n; i++) {
-    enum xf_role role = parts[i].role;
-    xf_status status = get_matrix(loader, role, layer, parts[i].n, k, &tensors[i]);
+    xf_status status = get_matrix(loader, parts[i].role, layer, parts[i].n, k, &sources[i]);
     if (status != XF_OK) return status;
-    bool rotated = role == XF_Q || role == XF_K;
-    matrices[i] = (struct xf_matrix){tensors[i]->data,
-                                     tensors[i]->type,
-                                     parts[i].n,
-                                     k,
-                                     paired && rotated ? loader->config->head_dim : 0,
-                                     0};
   }
-  return pack(loader, matrices, tensors, n, out);
+  return pack(loader, sources, n, out);
 }
 
 /* A vector [n] as floats. */
@@ -131,16 +123,13 @@ static xf_status load_layer(const struct loader *loader, size_t index)
 }
 
 /* The last norm and the head, which is the embedding where the config ties them. */
-static xf_status load_head(const struct loader *loader)
+static xf_status load_head(const struct loader *loader, const struct xf_source *embedding)
 {
   const struct xf_config *config = loader->config;
   struct xf_weights *out = loader->out;
   xf_status status = load_norm(loader, XF_FINAL_NORM, 0, &out->norm);
   if (status != XF_OK) return status;
-  const struct xf_tensor *embedding = out->embedding;
-  const struct xf_matrix tied = {
-      embedding->data, embedding->type, config->vocab, config->hidden, 0, 0};
-  if (config->tied) return pack(loader, &tied, &embedding, 1, &out->head);
+  if (config->tied) return pack(loader, embedding, 1, &out->head);
   const struct part head = {XF_HEAD, config->vocab};
   return load_linear(loader, 0, &head, 1, config->hidden, &out->head);
 }
@@ -166,7 +155,7 @@ static xf_status load_rope(const struct loader *loader)
 }
 
 /* Everything but layers and head. */
-static xf_status start(const struct loader *loader)
+static xf_status start(const struct loader *loader, struct xf_source *embedding)
 {
   const struct xf_config *config = loader->config;
   struct xf_weights *out = loader->out;
@@ -175,14 +164,9 @@ static xf_status start(const struct loader *loader)
   if (!out->layers || !out->inv_freq) return xf_file_no_memory(loader->error, place_of(loader));
   out->n_layers = config->layers;
   xf_status status = load_rope(loader);
+  if (status == XF_OK) status = expect_no_more_layers(loader);
   if (status != XF_OK) return status;
-  char surplus[XF_MAX_NAME], reason[XF_MAX_NAME];
-  name_of(loader, XF_ATTENTION_NORM, config->layers, ".weight", surplus);
-  snprintf(reason, sizeof reason, "%s ends before it",
-           xf_checkpoint_naming(out->checkpoint)->layer_count);
-  status = expect_none(loader, surplus, XF_E_SHAPE, reason);
-  if (status != XF_OK) return status;
-  return get_matrix(loader, XF_EMBEDDING, 0, config->vocab, config->hidden, &out->embedding);
+  return get_matrix(loader, XF_EMBEDDING, 0, config->vocab, config->hidden, embedding);
 }
 
 static xf_status report(const struct loader *loader, xf_progress progress, void *arg, size_t done)
@@ -193,15 +177,19 @@ static xf_status report(const struct loader *loader, xf_progress progress, void 
 
 static xf_status load(const struct loader *loader, xf_progress progress, void *arg)
 {
-  xf_status status = start(loader);
+  struct xf_source embedding;
+  xf_status status = start(loader, &embedding);
   if (status == XF_OK) status = report(loader, progress, arg, 0);
   for (size_t i = 0; i < loader->config->layers && status == XF_OK; i++) {
     status = load_layer(loader, i);
     if (status == XF_OK) status = report(loader, progress, arg, i + 1);
   }
-  if (status == XF_OK) status = load_head(loader);
+  if (status == XF_OK) status = load_head(loader, &embedding);
   if (status == XF_OK) status = report(loader, progress, arg, loader->config->layers + 1);
-  return status;
+  if (status != XF_OK) return status;
+  loader->out->embedding = embedding.matrix;
+  xf_checkpoint_keep_only(loader->out->checkpoint, embedding.tensor);
+  return XF_OK;
 }
 
 xf_status xf_weights_load(const xf_context *context, const struct xf_config *config,
@@ -211,10 +199,7 @@ xf_status xf_weights_load(const xf_context *context, const struct xf_config *con
   *out = (struct xf_weights){.checkpoint = checkpoint};
   struct loader loader = {context, config, out, error};
   xf_status status = load(&loader, progress, progress_arg);
-  if (status == XF_OK)
-    xf_checkpoint_keep_only(out->checkpoint, out->embedding);
-  else
-    xf_weights_free(out);
+  if (status != XF_OK) xf_weights_free(out);
   return status;
 }
 
@@ -237,14 +222,47 @@ void xf_weights_free(struct xf_weights *weights)
   *weights = (struct xf_weights){0};
 }
 
-uint64_t xf_weights_bytes(const struct xf_weights *weights)
+struct shares {
+  xf_type_share *items;
+  size_t n;
+};
+
+static void add_share(struct shares *shares, xf_type type, uint64_t parameters, uint64_t bytes)
 {
-  size_t norms = (2 * weights->n_layers + 1) * weights->head.k * sizeof(float);
-  uint64_t bytes = norms + xf_linear_bytes(&weights->head);
+  size_t i = 0;
+  while (i < shares->n && shares->items[i].type != type) i++;
+  if (i == shares->n) shares->items[shares->n++] = (xf_type_share){.type = type};
+  shares->items[i].parameters += parameters;
+  shares->items[i].bytes += bytes;
+}
+
+static void add_linear(struct shares *shares, const struct xf_linear *linear)
+{
+  for (size_t i = 0; i < linear->n_parts; i++)
+    add_share(shares, linear->parts[i].type, (uint64_t)linear->parts[i].n * linear->k,
+              xf_linear_part_bytes(linear, i));
+}
+
+static int compare_bytes(const void *a, const void *b)
+{
+  const xf_type_share *x = a, *y = b;
+  if (x->bytes != y->bytes) return x->bytes > y->bytes ? -1 : 1;
+  return (int)x->type - (int)y->type;
+}
+
+size_t xf_weights_types(const struct xf_weights *weights, xf_type_share out[static XF_TYPES_MOST])
+{
+  struct shares shares = {.items = out};
+  uint64_t norms = (2 * weights->n_layers + 1) * weights->head.k;
   for (size_t i = 0; i < weights->n_layers; i++) {
     const struct xf_layer *layer = &weights->layers[i];
-    bytes += xf_linear_bytes(&layer->qkv) + xf_linear_bytes(&layer->o) +
-             xf_linear_bytes(&layer->gate_up) + xf_linear_bytes(&layer->down);
+    add_linear(&shares, &layer->qkv);
+    add_linear(&shares, &layer->o);
+    add_linear(&shares, &layer->gate_up);
+    add_linear(&shares, &layer->down);
   }
-  return bytes;
+  add_linear(&shares, &weights->head);
+  add_share(&shares, XF_F32, norms, norms * sizeof(float));
+  qsort(out, shares.n, sizeof *out, compare_bytes);
+  return shares.n;
 }

@@ -7,6 +7,8 @@
 #include "model/checkpoint.h"
 #include "model/config.h"
 
+enum { XF_TYPES_MOST = sizeof((xf_model_info *)0)->types / sizeof(xf_type_share) };
+
 struct xf_layer {
   float *attention_norm; /* [hidden] */
   struct xf_linear qkv;  /* [(heads + 2·kv_heads)·head_dim, hidden]: q, k, v rows in that order */
@@ -17,14 +19,15 @@ struct xf_layer {
 };
 
 struct xf_weights {
-  struct xf_checkpoint *checkpoint;  /* kept open for the embedding's rows */
-  const struct xf_tensor *embedding; /* [vocab, hidden], mapped */
-  struct xf_layer *layers;           /* [config.layers] */
+  struct xf_checkpoint *checkpoint; /* kept open for the embedding's rows */
+  struct xf_matrix embedding;       /* [vocab, hidden], mapped */
+  struct xf_layer *layers;          /* [config.layers] */
   size_t n_layers;
   float *norm;           /* [hidden] */
   struct xf_linear head; /* [vocab, hidden] */
   float *inv_freq;       /* [head_dim/2] */
   uint64_t parameters;
+  bool has_quants; /* 8- or 4-bit weights in a linear layer */
 };
 
 /* Packs a checkpoint, which then belongs to *out; on failure it is closed. Shapes must agree with
@@ -33,6 +36,7 @@ xf_status xf_weights_load(const xf_context *context, const struct xf_config *con
                           struct xf_checkpoint *checkpoint, xf_progress progress,
                           void *progress_arg, struct xf_weights *out, xf_error *error);
 void xf_weights_free(struct xf_weights *weights); /* leaves it empty; an empty one is allowed */
-uint64_t xf_weights_bytes(const struct xf_weights *weights);
+/* The types of all weights in memory, most bytes first; returns their number. */
+size_t xf_weights_types(const struct xf_weights *weights, xf_type_share out[static XF_TYPES_MOST]);
 
 #endif

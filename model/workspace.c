@@ -26,7 +26,7 @@ void xf_workspace_free(struct xf_workspace *workspace)
   xf_free(workspace->gate_up);
   xf_free(workspace->cos);
   xf_free(workspace->sin);
-  xf_free(workspace->linear);
+  xf_free(workspace->linear_memory);
   xf_free(workspace->scores.data);
   xf_free(workspace->logits.data);
   xf_free(workspace);
@@ -51,10 +51,18 @@ static struct xf_workspace *workspace_new(const xf_model *model)
   w->gate_up = xf_alloc(rows * 2 * c->intermediate, size);
   w->cos = xf_alloc(rows * c->head_dim / 2, size);
   w->sin = xf_alloc(rows * c->head_dim / 2, size);
-  w->linear = xf_alloc(model->context->threads * XF_LINEAR_SCRATCH, size);
+  /* Activations of the widest input of a layer. */
+  size_t quantized =
+      model->options.activations == XF_ACTIVATIONS_INT8 && model->weights.has_quants ? rows : 0;
+  size_t k = c->heads * c->head_dim;
+  if (k < c->hidden) k = c->hidden;
+  if (k < c->intermediate) k = c->intermediate;
+  w->linear_memory = xf_alloc(xf_linear_scratch_bytes(model->context, quantized, k), 1);
   if (w->rows && w->sequences && w->positions && w->tokens && w->caches && w->h && w->x && w->qkv &&
-      w->attention && w->gate_up && w->cos && w->sin && w->linear)
+      w->attention && w->gate_up && w->cos && w->sin && w->linear_memory) {
+    w->linear = xf_linear_scratch_in(w->linear_memory, model->context, quantized, k);
     return w;
+  }
   xf_workspace_free(w);
   return NULL;
 }

@@ -33,8 +33,9 @@ struct xf_workspace {
   int64_t *positions;                      /* [max_rows], for boundaries */
   int32_t *tokens;                         /* [max_rows], likewise */
   const struct xf_cache **caches;          /* [max_rows], likewise */
-  float *linear;                           /* (threads, XF_LINEAR_SCRATCH) */
-  struct xf_buffer scores;                 /* attention's workspace */
+  struct xf_linear_scratch linear;         /* divides linear_memory */
+  void *linear_memory;
+  struct xf_buffer scores; /* attention's workspace */
   struct xf_buffer logits; /* (rows, vocab), where the callers' rows are not one block */
 };
 

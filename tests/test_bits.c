@@ -12,6 +12,8 @@
 #include "tests/host_pool.h"
 #include "tests/isas.h"
 #include "tests/model_support.h"
+#include "tests/quant_model.h"
+#include "tests/quants.h"
 
 enum { SEQUENCES = 3, ALL = 1 << 20 };
 
@@ -21,6 +23,7 @@ static const char definition[] = "scalar"; /* its ISA, on one thread */
  * earlier ones come from the reference, as an import of its cache. */
 struct suite {
   const char *name, *path;
+  xf_activations activations;
   size_t length[SEQUENCES], kept[SEQUENCES];
   bool attention; /* also vary what only attention sees */
   size_t vocab;
@@ -147,12 +150,21 @@ static void compare_models(const struct suite *suite, struct configuration *c,
     c->chunk = chunks[i % 4];
     c->q_block = q_blocks[i / 4 % 3];
     c->split = (xf_attention_split)(i / 12);
-    xf_model_options options = {
-        .struct_size = sizeof options, .split = c->split, .q_block = c->q_block, .chunk = c->chunk};
+    xf_model_options options = {.struct_size = sizeof options,
+                                .split = c->split,
+                                .q_block = c->q_block,
+                                .chunk = c->chunk,
+                                .activations = suite->activations};
     xf_model *model = open_model(context, suite->path, &options);
     compare_calls(suite, c, model, rng);
     xf_model_close(model);
   }
+}
+
+static xf_model *open_plain(const xf_context *context, const struct suite *suite)
+{
+  xf_model_options options = {.struct_size = sizeof options, .activations = suite->activations};
+  return open_model(context, suite->path, &options);
 }
 
 /* Every token from the first one on, in one call. */
@@ -160,7 +172,7 @@ static void compare_whole(const struct suite *suite, const char *isa)
 {
   struct configuration c = {.isa = isa, .threads = 1, .call = ALL, .together = true};
   xf_context *context = open_context(isa, 1);
-  xf_model *model = open_model(context, suite->path, NULL);
+  xf_model *model = open_plain(context, suite);
   xf_cache *caches[SEQUENCES];
   for (size_t i = 0; i < SEQUENCES; i++) caches[i] = new_cache(model, suite->length[i]);
   compare(suite, &c, model, caches);
@@ -192,7 +204,7 @@ static void make_reference(struct suite *suite)
 {
   xf_model_info info;
   xf_context *context = open_context(definition, 1);
-  xf_model *model = open_model(context, suite->path, NULL);
+  xf_model *model = open_plain(context, suite);
   xf_model_get_info(model, &info);
   suite->vocab = info.vocab_size;
   for (size_t i = 0; i < SEQUENCES; i++) {
@@ -269,12 +281,77 @@ static void test_demo_model(void **state)
   free(path);
 }
 
+static void test_quant_model(const char *name, const struct tiny_model *shape,
+                             const xf_type types[static XF_ROLES], xf_activations activations)
+{
+  char path[4096], *folder = temporary_folder();
+  snprintf(path, sizeof path, "%s/model.gguf", folder);
+  quant_model_write(shape, types, path);
+  struct suite suite = {.name = name,
+                        .path = path,
+                        .activations = activations,
+                        .length = {9, 30, 70},
+                        .kept = {0, 20, 60}};
+  test_suite(&suite);
+  free(folder);
+}
+
+/* Every matrix of one type. Rows of bytes may have any length, others whole blocks. */
+static void test_quants(void **state)
+{
+  (void)state;
+  for (size_t i = 0; i < n_quants_types; i++) {
+    xf_type types[XF_ROLES];
+    size_t block = quants_block(quants_types[i]);
+    struct tiny_model shape = {.hidden = block == 256  ? 256
+                                         : block == 32 ? 96
+                                                       : 84,
+                               .intermediate = block == 256  ? 512
+                                               : block == 32 ? 160
+                                                             : 130,
+                               .layers = 1,
+                               .heads = 4,
+                               .kv_heads = 2,
+                               .head_dim = block == 256  ? 64
+                                           : block == 32 ? 24
+                                                         : 18,
+                               .vocab = 101,
+                               .seed = 6,
+                               .tied = i % 2};
+    for (size_t role = 0; role < XF_ROLES; role++) types[role] = quants_types[i];
+    test_quant_model(xf_type_name(quants_types[i]), &shape, types, XF_ACTIVATIONS_INT8);
+  }
+}
+
+/* Products of two and three types, as files that mix them have. */
+static void test_mixes(void **state)
+{
+  (void)state;
+  static const xf_type types[XF_ROLES] = {
+      [XF_EMBEDDING] = XF_Q6_K, [XF_HEAD] = XF_Q8_0, [XF_Q] = XF_Q4_K,
+      [XF_K] = XF_Q5_0,         [XF_V] = XF_Q6_K,    [XF_O] = XF_Q5_K,
+      [XF_GATE] = XF_Q4_1,      [XF_UP] = XF_I8_ROW, [XF_DOWN] = XF_F32};
+  const struct tiny_model shape = {.hidden = 256,
+                                   .intermediate = 100,
+                                   .layers = 1,
+                                   .heads = 8,
+                                   .kv_heads = 2,
+                                   .vocab = 101,
+                                   .seed = 7};
+  test_quant_model("mix", &shape, types, XF_ACTIVATIONS_INT8);
+  test_quant_model("mix-f32-activations", &shape, types, XF_ACTIVATIONS_F32);
+}
+
 int main(void)
 {
   static xf_type types[] = {XF_F32, XF_BF16, XF_F16};
   const struct CMUnitTest tests[] = {
-      {"f32", test_tiny, NULL, NULL, &types[0]}, {"bf16", test_tiny, NULL, NULL, &types[1]},
-      {"f16", test_tiny, NULL, NULL, &types[2]}, cmocka_unit_test(test_demo_model),
+      {"f32", test_tiny, NULL, NULL, &types[0]},
+      {"bf16", test_tiny, NULL, NULL, &types[1]},
+      {"f16", test_tiny, NULL, NULL, &types[2]},
+      cmocka_unit_test(test_demo_model),
+      cmocka_unit_test(test_quants),
+      cmocka_unit_test(test_mixes),
       cmocka_unit_test(test_required_isas),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

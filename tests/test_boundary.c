@@ -61,10 +61,10 @@ static xf_status replace_attention(const struct host *host, const xf_operator *o
 
 static xf_status replace_linear(const struct host *host, const xf_operator *op, xf_error *error)
 {
-  size_t bytes = xf_linear_workspace(host->context);
+  size_t bytes = xf_linear_workspace(host->context, op->weight, (size_t)op->x.shape[0]);
   void *workspace = aligned_alloc(64, (bytes + 63) / 64 * 64);
-  xf_status status =
-      xf_linear_run(host->context, op->weight, &op->x, &op->y, workspace, bytes, error);
+  xf_status status = xf_linear_run(host->context, op->weight, XF_ACTIVATIONS_INT8, &op->x, &op->y,
+                                   workspace, bytes, error);
   free(workspace);
   return status;
 }

@@ -14,25 +14,25 @@ SAMPLING = ["--temp", "--top_k", "--top_p", "--min_p", "--typical", "--repeat_pe
 OPTIONS = {
     "generate": ["-p", "--file", "--no-bos", "--parse-special", "-n", *SAMPLING, "--logprobs",
                  "--ignore-eos", "--echo", "--json", "-m", "--ctx", "--kv_cache_max_len", "--chunk",
-                 "--attention", "--trace", "--threads", "--isa", "--help"],
+                 "--attention", "--trace", "--activations", "--threads", "--isa", "--help"],
     "chat": ["--system", "--template", "--session", "-n", *SAMPLING, "-m", "--ctx",
-             "--kv_cache_max_len", "--chunk", "--attention", "--trace", "--threads", "--isa", "--help"],
+             "--kv_cache_max_len", "--chunk", "--attention", "--trace", "--activations", "--threads", "--isa", "--help"],
     "logits": ["--ids", "--all", "-o", "-m", "--ctx", "--kv_cache_max_len", "--chunk",
-               "--attention", "--trace", "--threads", "--isa", "--help"],
+               "--attention", "--trace", "--activations", "--threads", "--isa", "--help"],
     "tokenize": ["-p", "--file", "--no-bos", "--parse-special", "--json", "-m", "--help"],
-    "perplexity": ["--file", "--ctx", "--json", "-m", "--chunk", "--attention", "--trace", "--threads",
-                   "--isa", "--help"],
+    "perplexity": ["--file", "--ctx", "--json", "-m", "--chunk", "--attention", "--trace",
+                   "--activations", "--threads", "--isa", "--help"],
     "bench": ["-p", "-n", "-r", "--json", "--plot", "--run-to", "-m", "--chunk",
-              "--attention", "--trace", "--threads", "--isa", "--help"],
-    "selftest": ["-p", "-n", "--json", "-m", "--threads", "--isa", "--help"],
+              "--attention", "--trace", "--activations", "--threads", "--isa", "--help"],
+    "selftest": ["-p", "-n", "--json", "-m", "--activations", "--threads", "--isa", "--help"],
     "convert": ["--checkpoint_path", "--output", "--output_path", "--output_name_prefix",
                 "--quantize", "--prefill_seq_lens", "--kv_cache_max_len", "--use_flash_attention",
                 "--force", "--threads", "--isa", "--help"],
     "verify": ["--prompts", "--max-new-tokens", "--converted", "--checkpoint_path", "--quick",
-               "--json", "-m", "--threads", "--isa", "--help"],
+               "--json", "-m", "--activations", "--threads", "--isa", "--help"],
     "man": ["-o", "--help"],
     "completion": ["--help"],
-    "info": ["--json", "-m", "--ctx", "--kv_cache_max_len", "--threads", "--isa", "--help"],
+    "info": ["--json", "-m", "--ctx", "--kv_cache_max_len", "--activations", "--threads", "--isa", "--help"],
 }
 
 
@@ -99,6 +99,7 @@ class Usage(Case):
             "--ctx": ["-1", "x", "16777217"],
             "--kv_cache_max_len": ["-1", "1e3"],
             "--attention": ["", "flas", "flash|standard", "FLASH"],
+            "--activations": ["", "int", "int8|f32", "i8", "F32"],
         }
         for option, values in wrong.items():
             name = "--ctx" if option == "--kv_cache_max_len" else option
@@ -195,6 +196,10 @@ class Info(Case):
         self.assertEqual(answer["model"]["path"], DEMO)
         self.assertEqual(answer["model"]["parameters"], 11540736)
         self.assertEqual(answer["model"]["weight_type"], "bf16")
+        self.assertEqual([share["type"] for share in answer["model"]["weight_types"]],
+                         ["bf16", "f32"])
+        self.assertEqual(sum(share["bytes"] for share in answer["model"]["weight_types"]),
+                         answer["memory"]["weight_bytes"])
         self.assertEqual(answer["model"]["rms_norm_eps"], 1e-05)
         self.assertEqual(answer["tokenizer"],
                          {"vocab_size": VOCABULARY, "bos_token_id": 1, "eos_token_id": 2})

@@ -18,7 +18,8 @@ struct layer {
   float *w; /* [n][k] */
 };
 
-static float *x, *y, *want, *scratch;
+static float *x, *y, *want;
+static struct xf_linear_scratch scratch;
 
 static int set_up(void **state)
 {
@@ -26,14 +27,14 @@ static int set_up(void **state)
   x = malloc((size_t)MOST_ROWS * MOST_K * sizeof *x);
   y = malloc((size_t)MOST_ROWS * MOST_PARTS * MOST_N * sizeof *y);
   want = malloc((size_t)MOST_ROWS * MOST_PARTS * MOST_N * sizeof *want);
-  scratch = malloc(MOST_THREADS * XF_LINEAR_SCRATCH * sizeof *scratch);
-  return x && y && want && scratch ? 0 : -1;
+  scratch.floats = malloc(MOST_THREADS * XF_LINEAR_SCRATCH * sizeof *scratch.floats);
+  return x && y && want && scratch.floats ? 0 : -1;
 }
 
 static int tear_down(void **state)
 {
   (void)state;
-  free(x), free(y), free(want), free(scratch);
+  free(x), free(y), free(want), free(scratch.floats);
   return 0;
 }
 
@@ -65,7 +66,8 @@ static struct layer random_layer(struct rng *rng)
     l.memory[p] = file_bytes(type, w, n * l.k);
     for (size_t i = 0; i < n * l.k && type != XF_F32; i++)
       w[i] = type == XF_F16 ? from_f16(to_f16(w[i])) : from_bf16(to_bf16(w[i]));
-    l.parts[p] = (struct xf_matrix){(char *)l.memory[p] + xf_type_size(type), type, n, l.k, 0, 0};
+    l.parts[p] = (struct xf_matrix){
+        .data = (char *)l.memory[p] + xf_type_size(type), .type = type, .n = n, .k = l.k};
     l.n += n;
   }
   return l;
@@ -77,22 +79,37 @@ static void layer_free(struct layer *l)
   free(l->w);
 }
 
-static void check_panels(const struct layer *l, const struct xf_linear *packed, const char *isa)
+/* The panels of w [part->n][k]. */
+static void check_part(const struct xf_linear_part *part, const void *panels, size_t k,
+                       const float *w, const char *isa)
 {
-  xf_type type = l->parts[0].type;
-  for (size_t p = 1; p < l->n_parts; p++) type = l->parts[p].type == type ? type : XF_F32;
-  expect_true("type, n and k", isa, packed->type == type && packed->n == l->n && packed->k == l->k);
-  size_t padded = (l->n + 15) / 16 * 16;
-  expect_true("bytes", isa, xf_linear_bytes(packed) == padded * l->k * xf_type_size(type));
-  for (size_t i = 0; i < padded * l->k; i++) {
-    size_t c = i / (16 * l->k) * 16 + i % 16, k = i / 16 % l->k;
-    const uint16_t *half = (const uint16_t *)packed->panels + i;
-    float got = type == XF_F32   ? ((const float *)packed->panels)[i]
-                : type == XF_F16 ? from_f16(*half)
-                                 : from_bf16(*half);
-    float expected = c < l->n ? l->w[c * l->k + k] : 0;
+  for (size_t i = 0; i < (part->n + 15) / 16 * 16 * k; i++) {
+    size_t c = i / (16 * k) * 16 + i % 16;
+    const uint16_t *half = (const uint16_t *)panels + i;
+    float got = part->type == XF_F32   ? ((const float *)panels)[i]
+                : part->type == XF_F16 ? from_f16(*half)
+                                       : from_bf16(*half);
+    float expected = c < part->n ? w[c * k + i / 16 % k] : 0;
     expect_bits("panel element", isa, &got, &expected, 1);
   }
+}
+
+static void check_panels(const struct layer *l, const struct xf_linear *packed, const char *isa)
+{
+  size_t done = 0, n = 0, bytes = 0;
+  expect_true("n and k", isa, packed->n == l->n && packed->k == l->k);
+  for (size_t i = 0; i < packed->n_parts; i++) {
+    const struct xf_linear_part *part = &packed->parts[i];
+    size_t columns = 0;
+    for (; done < l->n_parts && l->parts[done].type == part->type; done++)
+      columns += l->parts[done].n;
+    expect_true("columns of a part", isa, columns > 0 && columns == part->n);
+    check_part(part, xf_linear_panels(packed, i), l->k, l->w + n * l->k, isa);
+    n += columns;
+    bytes += ((columns + 15) / 16 * 16 * l->k * xf_type_size(part->type) + 63) / 64 * 64;
+  }
+  expect_true("every part", isa, done == l->n_parts);
+  expect_true("bytes", isa, xf_linear_bytes(packed) == bytes);
 }
 
 static void check_layer(struct rng *rng, const struct layer *l, const xf_context *context)
@@ -105,13 +122,13 @@ static void check_layer(struct rng *rng, const struct layer *l, const xf_context
   size_t rows = rng_below(rng, 3) ? 1 + rng_below(rng, 3) : 1 + rng_below(rng, MOST_ROWS);
   fill_array(rng, FILL_NORMAL, rows * l->k, x);
   memset(y, 0xA5, rows * l->n * sizeof *y);
-  xf_linear_apply(context, &packed, rows, x, l->k, y, l->n, scratch);
+  xf_linear_apply(context, &packed, rows, x, l->k, y, l->n, &scratch);
   for (size_t r = 0; r < rows; r++)
     for (size_t c = 0; c < l->n; c++)
       want[r * l->n + c] = numerics_linear(l->k, x + r * l->k, l->w + c * l->k, 1);
   expect_bits("linear layer, against numerics.md", isa, y, want, rows * l->n);
   xf_linear_free(&packed);
-  expect_true("freed is empty", isa, packed.panels == NULL && packed.n == 0);
+  expect_true("freed is empty", isa, packed.n_parts == 0 && packed.n == 0);
   xf_linear_free(&packed);
 }
 
@@ -141,7 +158,8 @@ static void test_shapes_that_disagree(void **state)
   (void)state;
   xf_context *context = context_new("scalar", 1, NULL);
   static const float w[64];
-  struct xf_matrix parts[] = {{w, XF_F32, 4, 8, 0, 0}, {w, XF_F32, 4, 9, 0, 0}};
+  struct xf_matrix parts[] = {{.data = w, .type = XF_F32, .n = 4, .k = 8},
+                              {.data = w, .type = XF_F32, .n = 4, .k = 9}};
   struct xf_linear out;
   xf_error error = {0};
   assert_int_equal(xf_linear_pack(context, parts, 2, &out, &error), XF_E_SHAPE);

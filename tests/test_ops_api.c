@@ -212,11 +212,12 @@ static void check_linear(struct rng *rng, const xf_context *context)
     want[i] = numerics_linear(k, row(&x.view, i / n), wide + i % n * k, 1);
   xf_linear *linear;
   xf_error error;
-  expect_fine(xf_linear_create(context, &w, &linear, &error), &error);
+  expect_fine(xf_linear_create(context, &w, NULL, &linear, &error), &error);
   guarded_free(&weights.memory); /* it was copied */
-  size_t bytes = xf_linear_workspace(context);
+  size_t bytes = xf_linear_workspace(context, linear, rows);
   struct guarded workspace = guarded_new(bytes);
-  expect_fine(xf_linear_run(context, linear, &x.view, &y.view, workspace.data, bytes, &error),
+  expect_fine(xf_linear_run(context, linear, XF_ACTIVATIONS_INT8, &x.view, &y.view, workspace.data,
+                            bytes, &error),
               &error);
   expect_rows("linear", context, &y.view, want);
   expect_gaps("linear, between rows", context, &y);
@@ -266,10 +267,12 @@ static void test_side_by_side(void **state)
   xf_view w = {up_copy, XF_F32, 2, {5, N}, {N * sizeof(float), sizeof(float)}}, y = up;
   y.shape[1] = 5;
   xf_linear *linear;
-  expect_fine(xf_linear_create(context, &w, &linear, &error), &error);
-  size_t bytes = xf_linear_workspace(context);
+  expect_fine(xf_linear_create(context, &w, NULL, &linear, &error), &error);
+  size_t bytes = xf_linear_workspace(context, linear, ROWS);
   void *workspace = malloc(bytes);
-  expect_fine(xf_linear_run(context, linear, &gate, &y, workspace, SIZE_MAX, &error), &error);
+  expect_fine(
+      xf_linear_run(context, linear, XF_ACTIVATIONS_INT8, &gate, &y, workspace, SIZE_MAX, &error),
+      &error);
   for (size_t i = 0; i < ROWS; i++)
     for (size_t c = 0; c < 5; c++)
       want[i * 5 + c] = numerics_linear(N, row(&gate, i), up_copy + c * N, 1);
@@ -302,21 +305,24 @@ static void test_empty(void **state)
   assert_memory_equal(x, as_before, sizeof x);
   xf_linear *linear;
   xf_view one = {w, XF_F32, 2, {1, 4}, {INT64_MIN, 4}}; /* one row: its stride is not read */
-  expect_fine(xf_linear_create(context, &one, &linear, &error), &error);
+  expect_fine(xf_linear_create(context, &one, NULL, &linear, &error), &error);
   static float workspace[XF_LINEAR_SCRATCH];
   float y = 5;
   xf_view out = {&y, XF_F32, 2, {0, 1}, {4, 4}};
-  expect_fine(xf_linear_run(context, linear, &none, &out, workspace, sizeof workspace, &error),
+  expect_fine(xf_linear_run(context, linear, XF_ACTIVATIONS_INT8, &none, &out, workspace,
+                            sizeof workspace, &error),
               &error);
   assert_true(y == 5);
   xf_view row_x = {x, XF_F32, 2, {1, 4}, {INT64_MIN, 4}};
   out = (xf_view){&y, XF_F32, 2, {1, 1}, {INT64_MIN, 4}};
-  expect_fine(xf_linear_run(context, linear, &row_x, &out, workspace, sizeof workspace, &error),
+  expect_fine(xf_linear_run(context, linear, XF_ACTIVATIONS_INT8, &row_x, &out, workspace,
+                            sizeof workspace, &error),
               &error);
   assert_true(y == 10);
+  assert_int_equal(xf_linear_workspace(NULL, linear, 1), 0);
+  assert_int_equal(xf_linear_workspace(context, NULL, 1), 0);
   xf_linear_destroy(linear);
   xf_linear_destroy(NULL);
-  assert_int_equal(xf_linear_workspace(NULL), 0);
   xf_context_destroy(context);
 }
 
@@ -332,7 +338,7 @@ static void test_failing_allocations(void **state)
     xf_error error = {0};
     failing_alloc_after(allowed);
     linear = (xf_linear *)(uintptr_t)w;
-    xf_status status = xf_linear_create(context, &view, &linear, &error);
+    xf_status status = xf_linear_create(context, &view, NULL, &linear, &error);
     if (failing_alloc_off() == 0) break;
     assert_int_equal(status, XF_E_MEMORY);
     assert_int_equal(error.status, XF_E_MEMORY);
@@ -346,7 +352,7 @@ static void test_failing_allocations(void **state)
   view = (xf_view){w, XF_F32, 2, {1 << 30, 1 << 30}, {0, sizeof(float)}};
   failing_alloc_largest();
   failing_alloc_after(1); /* sanitizers stop a program that really asks for so much */
-  assert_int_equal(xf_linear_create(context, &view, &linear, NULL), XF_E_MEMORY);
+  assert_int_equal(xf_linear_create(context, &view, NULL, &linear, NULL), XF_E_MEMORY);
   assert_int_equal(failing_alloc_off(), 1);
   assert_true(failing_alloc_largest() == (size_t)1 << 62);
   xf_context_destroy(context);

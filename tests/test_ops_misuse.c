@@ -26,6 +26,7 @@ static xf_linear *linear; /* [N, K] */
 struct call {
   const xf_context *context;
   const xf_linear *linear;
+  xf_activations activations;
   bool no_view[3]; /* NULL in its place */
   xf_view view[3];
   const float *w, *inv_freq;
@@ -58,13 +59,13 @@ static xf_status run_rope(const struct call *c, xf_error *error)
 
 static xf_status run_linear(const struct call *c, xf_error *error)
 {
-  return xf_linear_run(c->context, c->linear, view_of(c, 0), view_of(c, 2), c->workspace, c->bytes,
-                       error);
+  return xf_linear_run(c->context, c->linear, c->activations, view_of(c, 0), view_of(c, 2),
+                       c->workspace, c->bytes, error);
 }
 
 static xf_status run_create(const struct call *c, xf_error *error)
 {
-  return xf_linear_create(c->context, view_of(c, 0), c->out, error);
+  return xf_linear_create(c->context, view_of(c, 0), NULL, c->out, error);
 }
 
 /* view[2] is the one that is written. */
@@ -89,6 +90,8 @@ static int set_up(void **state)
   static xf_linear *made;
   context = open_context(NULL, 2);
   for (size_t i = 0; i < 200; i++) host.a[i] = host.b[i] = 1 + (float)i;
+  const xf_view w = matrix(host.a, N, K);
+  if (xf_linear_create(context, &w, NULL, &linear, NULL)) return -1;
   const struct call all = {
       .context = context,
       .view = {matrix(host.a, ROWS, K), matrix(host.b, ROWS, K), matrix(host.y, ROWS, K)},
@@ -96,15 +99,13 @@ static int set_up(void **state)
       .inv_freq = host.inv_freq,
       .positions = host.positions,
       .workspace = host.workspace,
-      .bytes = xf_linear_workspace(context),
+      .bytes = xf_linear_workspace(context, linear, ROWS),
       .out = &made};
   for (size_t i = 0; i < OPS; i++) ops[i]->good = all;
   rope.good.view[2] =
       (xf_view){host.y, XF_F32, 3, {ROWS, HEADS, K}, {2 * (K + 1) * 4, (K + 1) * 4, 4}};
-  create.good.view[0] = matrix(host.a, N, K);
-  if (all.bytes > sizeof host.workspace ||
-      xf_linear_create(context, &create.good.view[0], &linear, NULL))
-    return -1;
+  create.good.view[0] = w;
+  if (all.bytes > sizeof host.workspace) return -1;
   apply.good.linear = linear;
   apply.good.view[2] = matrix(host.y, ROWS, N);
   return 0;
@@ -190,14 +191,16 @@ static void refuse_view(const struct op *op, size_t v, const xf_view *view, xf_s
 
 static void refuse_types(const struct op *op, size_t v)
 {
-  static const int types[] = {0, XF_I8, XF_BOOL, 6, 31, 32, 99, -1};
+  static const int types[] = {0, XF_I8, XF_BOOL, 15, 31, 32, 99, -1};
   xf_view view = op->good.view[v];
   for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
     view.type = (xf_type)types[i];
     refuse_view(op, v, &view, XF_E_UNSUPPORTED);
   }
-  view.type = XF_F16;
-  if (op != &create) refuse_view(op, v, &view, XF_E_UNSUPPORTED);
+  for (int type = XF_F16; type <= XF_Q6_K && op != &create; type++) {
+    view.type = (xf_type)type;
+    refuse_view(op, v, &view, XF_E_UNSUPPORTED);
+  }
   view = op->good.view[v];
   view.data = NULL;
   refuse_view(op, v, &view, XF_E_ARGUMENT);
@@ -316,6 +319,9 @@ static void test_numbers(void **state)
   host.positions[ROWS - 1] = 1 << 24;
   accept(&rope, &rope.good);
   struct call c = apply.good;
+  c.activations = (xf_activations)2;
+  refuse(&apply, &c, XF_E_ARGUMENT, "activations");
+  c = apply.good;
   c.bytes--;
   refuse(&apply, &c, XF_E_ARGUMENT, "workspace");
   c.bytes = 0;

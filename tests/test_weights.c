@@ -50,7 +50,9 @@ static void check_packed(const struct xf_checkpoint *checkpoint, const char *nam
 {
   const struct xf_tensor *tensor = xf_checkpoint_find(checkpoint, name);
   assert_non_null(tensor);
-  assert_int_equal(linear->type, tensor->type);
+  const struct xf_linear_part *part = &linear->parts[0];
+  assert_int_equal(linear->n_parts, 1);
+  assert_int_equal(part->type, tensor->type);
   assert_int_equal(linear->k, tensor->shape[1]);
   size_t size = xf_type_size(tensor->type), k = linear->k;
   const char *panels = linear->panels, *data = tensor->data;
@@ -66,7 +68,7 @@ static void check_packed(const struct xf_checkpoint *checkpoint, const char *nam
 
 static void check_zero_columns(const struct xf_linear *linear)
 {
-  size_t size = xf_type_size(linear->type);
+  size_t size = xf_type_size(linear->parts[0].type);
   const char *panels = linear->panels;
   for (size_t n = linear->n; n % 16 != 0; n++)
     for (size_t i = 0; i < linear->k; i++)
@@ -154,14 +156,17 @@ static void check_folder(const char *from)
   check_zero_columns(&weights.head);
   assert_int_equal(weights.head.n, config.vocab);
   const struct xf_tensor *embedding = xf_checkpoint_find(checkpoint, "model.embed_tokens.weight");
-  assert_memory_equal(weights.embedding->data, embedding->data, embedding->bytes);
+  assert_memory_equal(weights.embedding.data, embedding->data, embedding->bytes);
   float inv_freq[128];
   xf_rope_inv_freq(&config, inv_freq);
   assert_memory_equal(weights.inv_freq, inv_freq, config.head_dim / 2 * sizeof *inv_freq);
   assert_int_equal(weights.parameters, expected_parameters(&config));
-  size_t size = xf_type_size(weights.head.type);
+  size_t size = xf_type_size(weights.head.parts[0].type);
   uint64_t least = weights.parameters * size - embedding->bytes * (config.tied ? 0 : 1);
-  assert_in_range(xf_weights_bytes(&weights), least, 2 * least);
+  xf_type_share types[XF_TYPES_MOST];
+  uint64_t bytes = 0;
+  for (size_t i = xf_weights_types(&weights, types); i-- > 0;) bytes += types[i].bytes;
+  assert_in_range(bytes, least, 2 * least);
   xf_checkpoint_close(checkpoint);
   xf_weights_free(&weights);
   assert_null(weights.layers);

@@ -29,7 +29,7 @@ XF_API int xf_convert_supports(xf_type type);
 
 /* What a checkpoint says of itself, without its weights being read. */
 typedef struct xf_checkpoint_info {
-  xf_type weight_type; /* of the first layer's q_proj; XF_I8: that of XF_I8_ROW */
+  xf_type weight_type; /* of the first layer's q_proj */
   uint32_t max_position_embeddings;
 } xf_checkpoint_info;
 

@@ -48,16 +48,25 @@ typedef struct xf_model_options {
   void *progress_arg;
   xf_boundary boundary; /* called in place of operators (boundary.h); NULL: boundaries are off */
   void *boundary_arg;
-  uint64_t boundaries; /* bits of xf_operator_kind: those it is called for; 0: all */
+  uint64_t boundaries;        /* bits of xf_operator_kind: those it is called for; 0: all */
+  xf_activations activations; /* of 8- and 4-bit weights */
 } xf_model_options;
 
 /* path: a Hugging Face folder (config.json, model.safetensors or its shards with index), or a GGUF
  * file. The context must outlive the model. options may be NULL. Weights are packed once, in their
- * own type; the files are mapped, and closed again when this returns, except the embedding's. */
+ * own type (f32, f16, bf16; from GGUF also Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K and mixes
+ * of them, and I8 with a tensor of f32 row scales named .scale in place of .weight); the files are
+ * mapped, and closed again when this returns, except the embedding's. */
 XF_API xf_status xf_model_open(const xf_context *context, const char *path,
                                const xf_model_options *options, xf_model **out, xf_error *error);
 /* NULL is allowed. Caches made with the model must be destroyed before. */
 XF_API void xf_model_close(xf_model *model);
+
+/* What a type has of a model's weights, as they are in memory. */
+typedef struct xf_type_share {
+  xf_type type;
+  uint64_t parameters, bytes;
+} xf_type_share;
 
 /* What a model is. */
 typedef struct xf_model_info {
@@ -72,7 +81,9 @@ typedef struct xf_model_info {
   uint32_t n_eos_token_ids;
   xf_type weight_type; /* of the first layer's q_proj */
   uint64_t parameters;
-  uint64_t weight_bytes; /* in memory, packed */
+  uint64_t weight_bytes;   /* in memory, packed */
+  xf_type_share types[12]; /* the first n_types: what weight_bytes is made of, most bytes first */
+  uint32_t n_types;
 } xf_model_info;
 
 /* Fills *info. */

@@ -29,6 +29,10 @@ typedef enum xf_type {
   XF_Q6_K
 } xf_type;
 
+/* How the input of a linear layer with 8- or 4-bit weights is taken: as integers of 8 bits with a
+ * scale for each block of weights, which is fast and errs a little, or as it is. */
+typedef enum xf_activations { XF_ACTIVATIONS_INT8 = 0, XF_ACTIVATIONS_F32 } xf_activations;
+
 /* A borrowed array. Strides are in bytes and may be 0 (broadcast) or negative. data NULL: none. */
 typedef struct xf_view {
   const void *data;

@@ -1,5 +1,5 @@
-/* Linear layers over packed panels: y = x · wᵀ, one FMA chain per output in each block of XF_BLOCK
- * over k, block sums added in ascending order. */
+/* Linear layers over packed panels: y = x · wᵀ of floats, one FMA chain per output in each block of
+ * XF_BLOCK over k, block sums added in ascending order. */
 #ifndef XF_OP_LINEAR_H
 #define XF_OP_LINEAR_H
 
@@ -51,15 +51,28 @@ static void widen_bf16(size_t n, const uint16_t *x, float *y)
 
 /* How one type of weights is read. */
 struct weight_kind {
-  size_t size; /* bytes of an element */
-  dot_function dot;
-  void (*widen)(size_t n, const uint16_t *x, float *y); /* NULL for f32 */
+  xf_type type;
+  dot_function dot; /* NULL: its panels must be widened */
 };
 
 static const void *panel_at(const struct xf_linear_args *a, const struct weight_kind *kind,
                             size_t panel, size_t k0)
 {
-  return (const char *)a->w + (panel * a->k + k0) * XF_LANES * kind->size;
+  size_t size = kind->type == XF_F32 ? sizeof(float) : sizeof(uint16_t);
+  return (const char *)a->w + (panel * a->k + k0) * XF_LANES * size;
+}
+
+/* The same as floats: [k0, k0 + k) of a panel, in y. */
+static const void *widened_at(const struct xf_linear_args *a, const struct weight_kind *kind,
+                              size_t panel, size_t k0, size_t k, float *y)
+{
+  if (kind->type == XF_F16)
+    widen_f16(k * XF_LANES, panel_at(a, kind, panel, k0), y);
+  else if (kind->type == XF_BF16)
+    widen_bf16(k * XF_LANES, panel_at(a, kind, panel, k0), y);
+  else
+    widen_quants(kind->type, a->k, a->w, panel, k0, k, y);
+  return y;
 }
 
 /* Whole panels first … first + panels − 1, all rows, k of [k0, k0 + k). */
@@ -67,16 +80,11 @@ static void linear_block(const struct xf_linear_args *a, const struct weight_kin
                          size_t first, size_t panels, size_t k0, size_t k)
 {
   const void *w[TILE_PANELS_MAX];
-  dot_function dot = kind->dot;
-  for (size_t p = 0; p < panels; p++) w[p] = panel_at(a, kind, first + p, k0);
-  if (kind->widen && a->rows >= WIDEN_ROWS) {
-    dot = dot_f32;
-    for (size_t p = 0; p < panels; p++) {
-      float *panel = a->scratch + p * k * XF_LANES;
-      kind->widen(k * XF_LANES, w[p], panel);
-      w[p] = panel;
-    }
-  }
+  bool widen_all = !kind->dot || (kind->type != XF_F32 && a->rows >= WIDEN_ROWS);
+  dot_function dot = widen_all ? dot_f32 : kind->dot;
+  for (size_t p = 0; p < panels; p++)
+    w[p] = widen_all ? widened_at(a, kind, first + p, k0, k, a->scratch + p * k * XF_LANES)
+                     : panel_at(a, kind, first + p, k0);
   for (size_t r = 0, rows; r < a->rows; r += rows) {
     rows = tile_rows(a->rows - r);
     dot(rows, panels, a->x + r * a->ldx + k0, a->ldx, w, k, a->y + r * a->ldy + first * XF_LANES,
@@ -89,12 +97,14 @@ static void linear_tail(const struct xf_linear_args *a, const struct weight_kind
                         size_t panel, size_t n)
 {
   float tile[TILE_ROWS * XF_LANES];
+  dot_function dot = kind->dot ? kind->dot : dot_f32;
   for (size_t r = 0, rows; r < a->rows; r += rows) {
     rows = tile_rows(a->rows - r);
     for (size_t k0 = 0; k0 < a->k; k0 += XF_BLOCK) {
       size_t k = a->k - k0 < XF_BLOCK ? a->k - k0 : XF_BLOCK;
-      const void *w = panel_at(a, kind, panel, k0);
-      kind->dot(rows, 1, a->x + r * a->ldx + k0, a->ldx, &w, k, tile, XF_LANES, k0 > 0);
+      const void *w =
+          kind->dot ? panel_at(a, kind, panel, k0) : widened_at(a, kind, panel, k0, k, a->scratch);
+      dot(rows, 1, a->x + r * a->ldx + k0, a->ldx, &w, k, tile, XF_LANES, k0 > 0);
     }
     for (size_t i = 0; i < rows; i++)
       memcpy(a->y + (r + i) * a->ldy + panel * XF_LANES, tile + i * XF_LANES, n * sizeof *tile);
@@ -104,7 +114,9 @@ static void linear_tail(const struct xf_linear_args *a, const struct weight_kind
 static void linear(const struct xf_linear_args *a, const struct weight_kind *kind)
 {
   size_t whole = a->n / XF_LANES, rest = a->n % XF_LANES;
-  size_t wide = tile_panels(tile_rows(a->rows));
+  /* Tiles of four rows or more take at most XF_WIDEN_PANELS panels, those of fewer maybe more. */
+  size_t tall = kind->dot || a->rows > 4 ? a->rows : 4;
+  size_t wide = tile_panels(tile_rows(tall));
   for (size_t p = 0, panels; p < whole; p += panels) {
     panels = whole - p >= wide ? wide : 1;
     for (size_t k0 = 0; k0 < a->k; k0 += XF_BLOCK) {
@@ -117,17 +129,22 @@ static void linear(const struct xf_linear_args *a, const struct weight_kind *kin
 
 static void linear_f32(const struct xf_linear_args *a)
 {
-  linear(a, &(struct weight_kind){4, dot_f32, NULL});
+  linear(a, &(struct weight_kind){XF_F32, dot_f32});
 }
 
 static void linear_f16(const struct xf_linear_args *a)
 {
-  linear(a, &(struct weight_kind){2, dot_f16, widen_f16});
+  linear(a, &(struct weight_kind){XF_F16, dot_f16});
 }
 
 static void linear_bf16(const struct xf_linear_args *a)
 {
-  linear(a, &(struct weight_kind){2, dot_bf16, widen_bf16});
+  linear(a, &(struct weight_kind){XF_BF16, dot_bf16});
+}
+
+static void linear_widened(xf_type type, const struct xf_linear_args *a)
+{
+  linear(a, &(struct weight_kind){type, NULL});
 }
 
 #endif

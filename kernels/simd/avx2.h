@@ -137,6 +137,34 @@ XF_INLINE v16 v16_tanh(v16 v)
   return (v16){XF_SLEEF(tanhf8_u10avx2)(v.lo), XF_SLEEF(tanhf8_u10avx2)(v.hi)};
 }
 
+typedef struct v16u {
+  __m256i lo, hi;
+} v16u;
+
+XF_INLINE v16u v16u_load(const void *p)
+{
+  const __m256i *from = p;
+  return (v16u){_mm256_loadu_si256(from), _mm256_loadu_si256(from + 1)};
+}
+
+XF_INLINE v16u v16u_bits(v16u v, int shift, uint32_t mask)
+{
+  __m256i m = _mm256_set1_epi32((int)mask);
+  return (v16u){_mm256_and_si256(_mm256_srli_epi32(v.lo, shift), m),
+                _mm256_and_si256(_mm256_srli_epi32(v.hi, shift), m)};
+}
+
+XF_INLINE v16u v16u_join(v16u low, v16u high)
+{
+  return (v16u){_mm256_or_si256(low.lo, _mm256_slli_epi32(high.lo, 4)),
+                _mm256_or_si256(low.hi, _mm256_slli_epi32(high.hi, 4))};
+}
+
+XF_INLINE v16 v16_of_u(v16u v)
+{
+  return (v16){_mm256_cvtepi32_ps(v.lo), _mm256_cvtepi32_ps(v.hi)};
+}
+
 XF_INLINE __m256 v16_keep_masked_half(__m256 v, __m256 mask)
 {
   const __m256 masked = _mm256_set1_ps(-INFINITY);

@@ -118,6 +118,29 @@ XF_INLINE v16 v16_tanh(v16 v)
   return XF_SLEEF(tanhf16_u10avx512f)(v);
 }
 
+typedef __m512i v16u;
+
+XF_INLINE v16u v16u_load(const void *p)
+{
+  return _mm512_loadu_si512(p);
+}
+
+XF_INLINE v16u v16u_bits(v16u v, int shift, uint32_t mask)
+{
+  v = _mm512_srl_epi32(v, _mm_cvtsi32_si128(shift));
+  return _mm512_and_si512(v, _mm512_set1_epi32((int)mask));
+}
+
+XF_INLINE v16u v16u_join(v16u low, v16u high)
+{
+  return _mm512_or_si512(low, _mm512_slli_epi32(high, 4));
+}
+
+XF_INLINE v16 v16_of_u(v16u v)
+{
+  return _mm512_cvtepi32_ps(v);
+}
+
 XF_INLINE v16 v16_keep_masked(v16 v, v16 mask)
 {
   const __m512 masked = _mm512_set1_ps(-INFINITY);

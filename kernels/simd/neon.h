@@ -159,6 +159,38 @@ XF_INLINE v16 v16_tanh(v16 v)
   return v;
 }
 
+typedef struct v16u {
+  uint32x4_t r[4];
+} v16u;
+
+XF_INLINE v16u v16u_load(const void *p)
+{
+  v16u v;
+  for (int i = 0; i < 4; i++) v.r[i] = vreinterpretq_u32_u8(vld1q_u8((const uint8_t *)p + 16 * i));
+  return v;
+}
+
+XF_INLINE v16u v16u_bits(v16u v, int shift, uint32_t mask)
+{
+  uint32x4_t m = vdupq_n_u32(mask);
+  int32x4_t right = vdupq_n_s32(-shift);
+  for (int i = 0; i < 4; i++) v.r[i] = vandq_u32(vshlq_u32(v.r[i], right), m);
+  return v;
+}
+
+XF_INLINE v16u v16u_join(v16u low, v16u high)
+{
+  for (int i = 0; i < 4; i++) low.r[i] = vorrq_u32(low.r[i], vshlq_n_u32(high.r[i], 4));
+  return low;
+}
+
+XF_INLINE v16 v16_of_u(v16u v)
+{
+  v16 f;
+  for (int i = 0; i < 4; i++) f.r[i] = vcvtq_f32_u32(v.r[i]);
+  return f;
+}
+
 XF_INLINE v16 v16_keep_masked(v16 v, v16 mask)
 {
   const float32x4_t masked = vdupq_n_f32(-INFINITY);

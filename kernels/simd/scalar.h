@@ -151,6 +151,40 @@ XF_INLINE v16 v16_tanh(v16 v)
   return v;
 }
 
+/* Sixteen unsigned numbers. */
+typedef struct v16u {
+  uint32_t r[XF_LANES];
+} v16u;
+
+XF_INLINE v16u v16u_load(const void *p)
+{
+  v16u v;
+  memcpy(v.r, p, sizeof v.r);
+  return v;
+}
+
+/* (v >> shift) & mask */
+XF_INLINE v16u v16u_bits(v16u v, int shift, uint32_t mask)
+{
+  for (int i = 0; i < XF_LANES; i++) v.r[i] = v.r[i] >> shift & mask;
+  return v;
+}
+
+/* low | high << 4 */
+XF_INLINE v16u v16u_join(v16u low, v16u high)
+{
+  for (int i = 0; i < XF_LANES; i++) low.r[i] |= high.r[i] << 4;
+  return low;
+}
+
+/* Numbers below 2²⁴. */
+XF_INLINE v16 v16_of_u(v16u v)
+{
+  v16 f;
+  for (int i = 0; i < XF_LANES; i++) f.r[i] = (float)v.r[i];
+  return f;
+}
+
 /* −inf where mask is −inf, v elsewhere. */
 XF_INLINE v16 v16_keep_masked(v16 v, v16 mask)
 {

@@ -111,7 +111,14 @@ class ModelOptions(Structure):
         ("boundary", c_void_p),  # NULL: operator boundaries are off
         ("boundary_arg", c_void_p),
         ("boundaries", c_uint64),
+        ("activations", c_int),
     ]
+
+
+class TypeShare(Structure):
+    """xf_type_share"""
+
+    _fields_ = [("type", c_int), ("parameters", c_uint64), ("bytes", c_uint64)]
 
 
 class ModelInfo(Structure):
@@ -136,6 +143,8 @@ class ModelInfo(Structure):
         ("weight_type", c_int),
         ("parameters", c_uint64),
         ("weight_bytes", c_uint64),
+        ("types", TypeShare * 12),
+        ("n_types", c_uint32),
     ]
 
 
@@ -193,6 +202,7 @@ STRUCTS = {
     "xf_attention_desc": AttentionDesc,
     "xf_context_options": ContextOptions,
     "xf_model_options": ModelOptions,
+    "xf_type_share": TypeShare,
     "xf_model_info": ModelInfo,
     "xf_sequence": Sequence,
     "xf_logit_bias": LogitBias,
@@ -222,10 +232,10 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "xf_context_threads": (c_uint32, [_P]),
     "xf_attention_workspace": (c_int, [_P, POINTER(AttentionDesc), c_size_t, _SIZE, _ERROR]),
     "xf_attention": (c_int, [_P, POINTER(AttentionDesc), _P, c_size_t, _ERROR]),
-    "xf_linear_create": (c_int, [_P, _VIEW, _OUT, _ERROR]),
+    "xf_linear_create": (c_int, [_P, _VIEW, _VIEW, _OUT, _ERROR]),
     "xf_linear_destroy": (None, [_P]),
-    "xf_linear_workspace": (c_size_t, [_P]),
-    "xf_linear_run": (c_int, [_P, _P, _VIEW, _VIEW, _P, c_size_t, _ERROR]),
+    "xf_linear_workspace": (c_size_t, [_P, _P, c_size_t]),
+    "xf_linear_run": (c_int, [_P, _P, c_int, _VIEW, _VIEW, _P, c_size_t, _ERROR]),
     "xf_rms_norm": (c_int, [_P, _VIEW, _P, c_float, _VIEW, _ERROR]),
     "xf_rope": (c_int, [_P, _VIEW, _P, _P, _ERROR]),
     "xf_silu_mul": (c_int, [_P, _VIEW, _VIEW, _VIEW, _ERROR]),

@@ -36,7 +36,7 @@ class Linear:
         view = _arrays.view(array, "weight", 2)
         self.shape: tuple[int, int] = (array.shape[0], array.shape[1])
         self._handle = Handle(
-            lib.xf_linear_create, lib.xf_linear_destroy, self._context._handle.pointer, byref(view)
+            lib.xf_linear_create, lib.xf_linear_destroy, self._context._handle.pointer, byref(view), None
         )
 
     def __call__(self, x: Any, *, out: Any = None) -> Any:
@@ -46,10 +46,10 @@ class Linear:
         if out is None:
             out = _arrays.empty((*x.shape[:-1], self.shape[0]), x)
         source, target = _arrays.view(given, "x", 2), _arrays.view(_rows(out, "out"), "out", 2)
-        handle = self._context._handle.pointer
-        size = int(lib.xf_linear_workspace(handle))
+        handle, layer = self._context._handle.pointer, self._handle.pointer
+        size = int(lib.xf_linear_workspace(handle, layer, given.shape[0]))
         space = _arrays.workspace(size)
-        call(lib.xf_linear_run, handle, self._handle.pointer, byref(source), byref(target), space, size)
+        call(lib.xf_linear_run, handle, layer, 0, byref(source), byref(target), space, size)
         return out
 
 

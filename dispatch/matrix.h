@@ -1,0 +1,27 @@
+/* A weight matrix as a file or a host has it. */
+#ifndef XF_DISPATCH_MATRIX_H
+#define XF_DISPATCH_MATRIX_H
+
+#include "kernels/kernels.h"
+
+/* [n, k] row-major, maybe unaligned. Fields behind k are zeros as a rule. */
+struct xf_matrix {
+  const void *data;
+  xf_type type;
+  size_t n, k;
+  /* 0: row r is the file's row r. Else an even divisor of n: in every group of so many rows, rows i
+   * and i + paired/2 are the file's rows 2i and 2i + 1. */
+  size_t paired;
+  ptrdiff_t gap;      /* bytes from the end of a row to the next one; negative where rows overlap */
+  const void *scales; /* of I8_ROW: f32 [n] in the file's order, maybe unaligned */
+};
+
+/* Bytes of one row. */
+size_t xf_matrix_row_bytes(const struct xf_matrix *matrix);
+/* Row `row`, and its scale (0 where the type has none). */
+const void *xf_matrix_row(const struct xf_matrix *matrix, size_t row, float *scale);
+/* The row as floats: y [k]. */
+void xf_matrix_widen(const struct xf_kernels *kernels, const struct xf_matrix *matrix, size_t row,
+                     float *y);
+
+#endif
