@@ -51,6 +51,24 @@ class Convert(Case):
                              source=path)
         self.assertEqual(os.path.basename(again), "y_bf16_ekv1024.gguf")
 
+    def test_quantized(self):
+        """Every type, smaller in the order of its bits, near the checkpoint, and with one text for
+        one file."""
+        sizes = []
+        for kind in ("bf16", "q8_0", "i8_row", "q6_k", "q4_k"):
+            path = self.convert("--output", self.path(f"{kind}.gguf"), "--quantize", kind)
+            sizes.append(os.path.getsize(path))
+            weights = json.loads(self.good("info", "-m", path, "--json"))["model"]["weight_type"]
+            self.assertEqual(weights, kind)
+            if EMULATED and kind != "q4_k":
+                continue
+            lines = self.good("verify", "converted", "--converted", path, "--checkpoint_path", DEMO,
+                              "-p", "Once upon a time", "-n", "3").decode().splitlines()
+            self.assertEqual((lines[0], lines[-1]), (f"weights: {kind}", "PASS"))
+        self.assertEqual(sizes, sorted(sizes, reverse=True))
+        self.assertEqual(self.convert("--output_path", self.folder, "--output_name_prefix", "x",
+                                      "--quantize", "true"), self.path("x_q8_ekv1024.gguf"))
+
     def plan(self, path, *arguments):
         info = json.loads(self.good("info", "-m", path, "--json", *arguments))
         return info["plan"], info["memory"]["kv_capacity"]

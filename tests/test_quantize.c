@@ -1,0 +1,194 @@
+/* Our quantizers: never a larger error than llama-quantize's on the same tensors, no failure on any
+ * finite block, and the nearest f16. */
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dispatch/quant.h"
+#include "model/gguf.h"
+#include "model/quantize.h"
+#include "tests/compare.h"
+#include "tests/isas.h"
+#include "tests/model_support.h"
+#include "tests/support.h"
+
+static const xf_type types[] = {XF_I8_ROW, XF_Q8_0, XF_Q4_0, XF_Q4_K, XF_Q6_K};
+enum { TYPES = sizeof types / sizeof *types };
+
+/* What the type makes of a row. */
+static void round_trip(xf_type type, size_t k, const float *x, float *y)
+{
+  const struct xf_quantizer *quantizer = xf_quantizer_find(type);
+  float scale = 0;
+  size_t bytes = k / quantizer->block * quantizer->block_bytes;
+  struct guarded out = guarded_new(bytes);
+  assert_true(quantizer->row(k, x, out.data, &scale));
+  xf_quant_widen(next_isa(NULL), type, k, (struct xf_quant_row){out.data, scale}, y);
+  guarded_free(&out);
+}
+
+static double squared_error(size_t k, const float *x, const float *y)
+{
+  double error = 0;
+  for (size_t i = 0; i < k; i++)
+    error += ((double)x[i] - (double)y[i]) * ((double)x[i] - (double)y[i]);
+  return error;
+}
+
+/* Sums the errors of a tensor: of ours, and of the same tensor in another file. */
+static void compare_tensor(xf_type type, const struct xf_tensor *plain,
+                           const struct xf_tensor *theirs)
+{
+  size_t n = plain->shape[0], k = plain->shape[1], row = xf_quant_row_bytes(type, k);
+  float *y = new_floats(k), *x = new_floats(k);
+  double ours = 0, other = 0;
+  assert_int_equal(theirs->type, type);
+  for (size_t r = 0; r < n; r++) {
+    memcpy(x, (const char *)plain->data + r * k * sizeof *x, k * sizeof *x);
+    round_trip(type, k, x, y);
+    ours += squared_error(k, x, y);
+    xf_quant_widen(next_isa(NULL), type, k,
+                   (struct xf_quant_row){(const char *)theirs->data + r * row, 0}, y);
+    other += squared_error(k, x, y);
+  }
+  if (!(ours <= other))
+    fail_msg("%s as %s: RMSE %g, llama-quantize %g", plain->name, xf_type_name(type),
+             sqrt(ours / (double)(n * k)), sqrt(other / (double)(n * k)));
+  free(x);
+  free(y);
+}
+
+static void test_against_llama_quantize(void **state)
+{
+  (void)state;
+  static const char *const names[] = {"Q8_0", "Q4_0", "Q4_K", "Q6_K"};
+  struct xf_gguf plain;
+  xf_error error = {0};
+  expect_ok(xf_gguf_open(fixture("gguf/tl-mini-F32.gguf"), &plain, &error), &error);
+  for (size_t t = 0; t < 4; t++) {
+    char name[64];
+    struct xf_gguf theirs;
+    size_t compared = 0;
+    snprintf(name, sizeof name, "gguf/tl-mini-%s.gguf", names[t]);
+    expect_ok(xf_gguf_open(fixture(name), &theirs, &error), &error);
+    for (size_t i = 0; i < plain.n_tensors; i++) {
+      if (plain.tensors[i].rank != 2) continue;
+      compare_tensor(types[1 + t], &plain.tensors[i],
+                     xf_tensor_find(theirs.tensors, theirs.n_tensors, plain.tensors[i].name));
+      compared++;
+    }
+    assert_int_equal(compared, 16);
+    xf_gguf_close(&theirs);
+  }
+  xf_gguf_close(&plain);
+}
+
+/* The largest error of a type, as a part of the largest weight of 256. */
+static double bound(xf_type type)
+{
+  switch (type) {
+  case XF_I8_ROW:
+  case XF_Q8_0: return 0.5 / 127 * 1.01;
+  case XF_Q6_K: return 0.06;
+  default: return 0.2;
+  }
+}
+
+static void expect_close(const char *what, const float *x)
+{
+  float y[256], most = 0;
+  for (size_t i = 0; i < 256; i++) most = fmaxf(most, fabsf(x[i]));
+  for (size_t t = 0; t < TYPES; t++) {
+    round_trip(types[t], 256, x, y);
+    for (size_t i = 0; i < 256; i++) {
+      if (!isfinite(y[i]) ||
+          fabs((double)y[i] - (double)x[i]) > bound(types[t]) * (double)most + 1e-7)
+        fail_msg("%s, %s: weight %zu is %g, not %g", what, xf_type_name(types[t]), i, (double)y[i],
+                 (double)x[i]);
+    }
+  }
+}
+
+static void test_shapes_of_blocks(void **state)
+{
+  (void)state;
+  struct rng rng = {5};
+  float x[256] = {0};
+  expect_close("zeros", x);
+  for (size_t i = 0; i < 256; i++) x[i] = -0.0f;
+  expect_close("negative zeros", x);
+  for (size_t i = 0; i < 256; i++) x[i] = 3;
+  expect_close("one value", x);
+  for (size_t i = 0; i < 256; i++) x[i] = -3;
+  expect_close("one negative value", x);
+  for (size_t i = 0; i < 256; i++) x[i] = 5 + (float)i / 256;
+  expect_close("far from zero", x);
+  for (size_t i = 0; i < 256; i++) x[i] = i == 77 ? -40.0f : 0;
+  expect_close("one of them", x);
+  for (size_t i = 0; i < 256; i++) x[i] = i % 2 ? 1.0f : -1.0f;
+  expect_close("two values", x);
+  for (size_t n = 0; n < scaled(2000); n++) {
+    float size = exp2f(rng_uniform(&rng) * 10);
+    for (size_t i = 0; i < 256; i++) x[i] = size * rng_normal(&rng);
+    expect_close("random", x);
+  }
+}
+
+/* Numbers so small or large that intermediate results could leave the floats: no failure and no
+ * infinity but where the type's f16 scales end. */
+static void test_extremes(void **state)
+{
+  (void)state;
+  static const float sizes[] = {FLT_TRUE_MIN, FLT_MIN, 1e-30f, 1e-10f, 1e4f, 1e6f, 1e30f, FLT_MAX};
+  struct rng rng = {6};
+  for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+    for (size_t t = 0; t < TYPES; t++) {
+      float x[256], y[256], scale;
+      unsigned char out[1024];
+      const struct xf_quantizer *quantizer = xf_quantizer_find(types[t]);
+      for (size_t i = 0; i < 256; i++) x[i] = sizes[s] * rng_uniform(&rng);
+      bool fits = quantizer->row(256, x, out, &scale);
+      xf_quant_widen(next_isa(NULL), types[t], 256, (struct xf_quant_row){out, scale}, y);
+      for (size_t i = 0; i < 256; i++)
+        if (fits) assert_true(isfinite(y[i]));
+      assert_true(fits || sizes[s] > 1e4f);
+      if (types[t] == XF_I8_ROW) assert_true(fits);
+    }
+}
+
+static void test_f16(void **state)
+{
+  (void)state;
+  float before = 0;
+  for (uint32_t half = 0; half <= 0x7C00; half++) {
+    uint16_t bits = (uint16_t)half;
+    float value, rounded;
+    next_isa(NULL)->widen_f16(1, &bits, &value);
+    assert_int_equal(xf_round_f16(value, &rounded), half);
+    assert_true(rounded == value);
+    assert_int_equal(xf_round_f16(-value, &rounded), half | 0x8000);
+    if (half == 0 || half == 0x7C00) continue;
+    float middle = (before + value) / 2; /* exact; ties go to the even one */
+    assert_int_equal(xf_round_f16(middle, &rounded), half - half % 2);
+    assert_int_equal(xf_round_f16(nextafterf(middle, 1e9f), &rounded), half);
+    assert_int_equal(xf_round_f16(nextafterf(middle, 0), &rounded), half - 1);
+    before = value;
+  }
+  float rounded;
+  assert_int_equal(xf_round_f16(65519.99f, &rounded), 0x7BFF);
+  assert_int_equal(xf_round_f16(65520, &rounded), 0x7C00);
+  assert_true(xf_round_f16(NAN, &rounded) > 0x7C00 && isnan(rounded));
+}
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_against_llama_quantize),
+      cmocka_unit_test(test_shapes_of_blocks),
+      cmocka_unit_test(test_extremes),
+      cmocka_unit_test(test_f16),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
