@@ -22,6 +22,8 @@ _SUFFIX = {"none": "f32", "fp16": "fp16", "dynamic_int8": "q8"}
 _UNSUPPORTED = ("weight_only_int8", "dynamic_int4_block32", "dynamic_int4_block128")
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
+MOST_SLOTS = 1 << 24  # every position is a float
+
 Progress = Callable[[int, int], None]
 
 
@@ -63,8 +65,8 @@ def check_plan(prefill_seq_lens: Sequence[int], kv_cache_max_len: int) -> tuple[
     lengths = tuple(sorted(set(prefill_seq_lens)))
     if not lengths:
         raise ArgumentError("prefill_seq_lens: at least one length is needed")
-    if lengths[0] < 1 or kv_cache_max_len < 1:
-        raise ArgumentError("prefill_seq_lens and kv_cache_max_len: lengths are at least 1")
+    if lengths[0] < 1 or not 1 <= kv_cache_max_len <= MOST_SLOTS:
+        raise ArgumentError(f"prefill_seq_lens and kv_cache_max_len: lengths are 1 … {MOST_SLOTS}")
     if lengths[-1] > kv_cache_max_len:
         raise ArgumentError(
             f"prefill_seq_lens: {lengths[-1]} tokens do not fit into a cache of {kv_cache_max_len}; raise "

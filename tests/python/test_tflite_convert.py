@@ -195,6 +195,8 @@ def test_flags(tmp_path):
         (["--prefill_seq_lens", "4,x"], "is no list of numbers"),
         (["--prefill_seq_lens", "0"], "at least 1"),
         (["--prefill_seq_lens", "64"], "do not fit into a cache of 32"),
+        (["--kv_cache_max_len", "16777217"], "lengths are 1 … 16777216"),
+        (["--kv_cache_max_len", "0"], "lengths are 1 … 16777216"),
         (["--prefill_seq_lens", "4", "--quantize", "int3"], "there are none, fp16, dynamic_int8"),
         (["--prefill_seq_lens", "4", "--quantize", "weight_only_int8"], "not supported"),
         (["--prefill_seq_lens", "4", "--transpose_kv_cache"], "only false is supported"),
