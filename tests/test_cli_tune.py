@@ -8,6 +8,7 @@ import unittest
 from cli_support import COMMAND, Case, environment, main, run
 
 EMULATED = len(COMMAND) > 1
+SLOW = EMULATED or int(os.environ.get("XF_TEST_SCALE", "100")) < 100  # a sanitizer's build, too
 CHOICES = [8, 16, 32, 64, 128, 256]
 DEFAULTS = {128: 32, 512: 64, 2048: 256}
 
@@ -56,7 +57,7 @@ class Tune(Case):
         with open(self.file, encoding="utf-8") as file:
             self.assertEqual([entry["q_blocks"] for entry in json.load(file)], [kept])
 
-    @unittest.skipIf(EMULATED, "an emulator is too slow")
+    @unittest.skipIf(SLOW, "would take too long here")
     def test_one_entry_for_each_isa(self):
         isas = [isa for isa in json.loads(self.good("info", "--json"))["machine"]["isas"]
                 if isa != "scalar"]  # which would take long
@@ -65,7 +66,7 @@ class Tune(Case):
         with open(self.file, encoding="utf-8") as file:
             self.assertEqual(sorted(entry["isa"] for entry in json.load(file)), sorted(isas[:2]))
 
-    @unittest.skipIf(EMULATED, "an emulator is too slow")
+    @unittest.skipIf(SLOW, "would take too long here")
     def test_same_bits(self):
         prompt = ["--ids", ",".join(str(300 + i) for i in range(250))]
         want = self.logits(*prompt)
@@ -74,7 +75,7 @@ class Tune(Case):
             self.assertEqual(self.tuned(), (q_blocks, ""))
             self.assertEqual(self.logits(*prompt, env=self.env), want)
 
-    @unittest.skipIf(EMULATED, "an emulator is too slow")
+    @unittest.skipIf(SLOW, "would take too long here")
     def test_unusable_entries_are_ignored(self):
         for q_blocks in ([1, 2], [1, 2, -1], [1, 2, 4097], [1, 2, 0.5], "x", None, [1, "2", 3]):
             self.entry(q_blocks)
@@ -104,7 +105,7 @@ class Tune(Case):
             self.write(name, b"{")
             self.assertIn(self.path(name), self.tuned(env)[1])
 
-    @unittest.skipIf(EMULATED, "an emulator is too slow")
+    @unittest.skipIf(SLOW, "would take too long here")
     def test_nowhere_to_keep_it(self):
         self.write("a", b"a file")
         done = self.tune()
