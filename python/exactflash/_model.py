@@ -15,6 +15,7 @@ from exactflash._library import Handle, call, check, lib
 from exactflash._tokenizer import Tokenizer
 
 LOGITS = ("none", "last", "all")
+ACTIVATIONS = ("int8", "f32")
 
 Progress = Callable[[str, int, int], bool | None]
 
@@ -135,8 +136,8 @@ class Model:
 
     def __init__(
         self, path: "str | os.PathLike[str]", *, kv_cache_max_len: int = 1024,
-        use_flash_attention: bool = True, chunk: int = 0, context: Context | None = None,
-        progress: Progress | None = None,
+        use_flash_attention: bool = True, activations: str = "int8", chunk: int = 0,
+        context: Context | None = None, progress: Progress | None = None,
     ) -> None:  # fmt: skip
         self.path = os.fspath(path)
         self.kv_cache_max_len = kv_cache_max_len
@@ -149,7 +150,8 @@ class Model:
         self._progress = _abi.PROGRESS(report) if progress else _abi.PROGRESS()
         options = _abi.ModelOptions(
             struct_size=sizeof(_abi.ModelOptions), attention=int(not use_flash_attention),
-            chunk=chunk, progress=self._progress,
+            activations=_arrays.choice(activations, ACTIVATIONS, "activations"), chunk=chunk,
+            progress=self._progress,
         )  # fmt: skip
         self._handle = Handle(
             lib.xf_model_open, lib.xf_model_close, self.context._handle.pointer,
@@ -223,19 +225,20 @@ class Model:
 
 def build_model(
     checkpoint_path: "str | os.PathLike[str]", kv_cache_max_len: int = 1024,
-    use_flash_attention: bool = True, *, chunk: int = 0, context: Context | None = None,
-    progress: Progress | None = None,
+    use_flash_attention: bool = True, *, activations: str = "int8", chunk: int = 0,
+    context: Context | None = None, progress: Progress | None = None,
 ) -> Model:  # fmt: skip
     """Opens a Hugging Face folder (config.json, safetensors) or a GGUF file.
 
     kv_cache_max_len: capacity of the caches that it makes. use_flash_attention: False takes the
-    textbook's attention, whose scores lie in memory as a whole. chunk: most tokens that go through the
+    textbook's attention, whose scores lie in memory as a whole. activations: what 8- and 4-bit weights
+    are multiplied with, "int8" (quantized for each row) or "f32". chunk: most tokens that go through the
     layers at once (0: 512; never a bit). progress(stage, done, total) is called now and then during
     long work; a true result cancels it.
     """
     return Model(
-        checkpoint_path, kv_cache_max_len=kv_cache_max_len, chunk=chunk, context=context,
-        use_flash_attention=use_flash_attention, progress=progress,
+        checkpoint_path, kv_cache_max_len=kv_cache_max_len, activations=activations, chunk=chunk,
+        context=context, use_flash_attention=use_flash_attention, progress=progress,
     )  # fmt: skip
 
 

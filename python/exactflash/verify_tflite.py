@@ -237,7 +237,9 @@ def main(given: Sequence[str] | None = None) -> int:
         tflite = TfliteModel(arguments.tflite_path, arguments.num_threads, arguments.delegate)
         if arguments.atol is None and tflite.weights not in ("f32", *SHARES):
             raise UnsupportedError(f"{tflite.path}: has {tflite.weights} weights, which need --atol")
-        model = build_model(arguments.checkpoint_path, kv_cache_max_len=tflite.cache_shape[1])
+        model = build_model(
+            arguments.checkpoint_path, kv_cache_max_len=tflite.cache_shape[1], activations="f32"
+        )
         check_shapes(tflite, model)
         print(f"{tflite.path}: {tflite.weights} weights, {tflite.layers} layers, {tflite.cache_shape[1]} cache "
               f"slots, signatures {', '.join(tflite.signatures)}")  # fmt: skip

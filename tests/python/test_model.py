@@ -55,6 +55,20 @@ def test_batches_and_caches(model):
     assert np.array_equal(model(ids[5:], cache=cache, logits="last"), want[-1:])
 
 
+def test_activations():
+    """Of 4-bit weights: f32 ones give the dequantized weights' logits, int8 ones come near."""
+    folder = fixture_folder("gguf")
+    files = json.loads((folder / "manifest.json").read_text())["files"]
+    entry = next(each for each in files if each["file"] == "tl-mini-Q4_0.gguf")
+    want = np.fromfile(folder / entry["logits_file"], "<f4").reshape(-1, entry["vocab_size"])
+    path, ids = folder / entry["file"], entry["prompt_ids"]
+    exact = exactflash.build_model(path, activations="f32")(ids)
+    assert np.abs(exact - want).max() <= 5e-4
+    assert 5e-4 < np.abs(exactflash.build_model(path)(ids) - want).max() < 1
+    with pytest.raises(exactflash.ArgumentError, match="activations: 'int4'"):
+        exactflash.build_model(path, activations="int4")
+
+
 def test_greedy_text(model):
     """The stored continuations of the demo model."""
     reference = json.loads((DEMO_MODEL / "greedy_reference.json").read_text())

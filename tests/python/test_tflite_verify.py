@@ -42,6 +42,14 @@ def test_22_layers_without_a_tokenizer(tmp_path, capsys):
     assert "22 layers, 40 cache slots" in output and "decode into slot 39 of 40" in output
 
 
+def test_a_quantized_checkpoint(tmp_path, capsys):
+    """Its weights as f32 numbers, with f32 activations here and there."""
+    checkpoint = fixture_folder("gguf") / "tl-mini-Q4_K_M-mix.gguf"
+    path = convert(checkpoint, tmp_path / "m.tflite", lengths=[16], kv=40)
+    assert verify(path, checkpoint, "--prompt", "Once upon a time", "--max_new_tokens", "4") == 0
+    assert "allowed 5.00e-04" in capsys.readouterr().out
+
+
 def test_the_tolerance_is_used(tmp_path, capsys):
     checkpoint = write_checkpoint(tmp_path / "m")
     path = convert(checkpoint, tmp_path / "m.tflite", lengths=[4], kv=8)
