@@ -54,7 +54,7 @@ static inline struct xf_quant_format xf_quant_format(xf_type type)
   case XF_Q5_K: return (struct xf_quant_format){256, 32, 320, 5, 0, true};
   case XF_Q6_K: return (struct xf_quant_format){256, 16, 288, 6, 32, false};
   case XF_I8_ROW: return (struct xf_quant_format){0, 0, 64, 8, 128, false};
-  default: return (struct xf_quant_format){0};
+  default: return (struct xf_quant_format){0, 0, 0, 0, 0, false};
   }
 }
 
