@@ -21,8 +21,9 @@ static uint64_t threads, chunk, ctx; /* 0: as the model says */
 static int attention = -1, activations, pin;
 
 const struct xf_cli_option xf_cli_model_options[] = {
-    {"-m", "--model", "PATH", "the model: a folder or a GGUF file (default: the demo model)",
-     XF_CLI_TEXT, &model, 0, 0},
+    {"-m", "--model", "PATH",
+     "the model: a folder, a GGUF or a .tflite file (default: the demo model)", XF_CLI_TEXT, &model,
+     0, 0},
     {0}};
 
 const struct xf_cli_option xf_cli_machine_options[] = {

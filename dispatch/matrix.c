@@ -17,6 +17,7 @@ const void *xf_matrix_row(const struct xf_matrix *matrix, size_t row, float *sca
     size_t half = matrix->paired / 2, in_group = row % matrix->paired;
     row += 2 * (in_group % half) + in_group / half - in_group;
   }
+  if (matrix->run) row += row / matrix->run * matrix->skip;
   *scale = 0;
   if (matrix->scales)
     memcpy(scale, (const char *)matrix->scales + row * sizeof *scale, sizeof *scale);

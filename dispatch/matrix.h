@@ -12,6 +12,8 @@ struct xf_matrix {
   /* 0: row r is the file's row r. Else an even divisor of n: in every group of so many rows, rows i
    * and i + paired/2 are the file's rows 2i and 2i + 1. */
   size_t paired;
+  /* Not 0: behind every `run` rows the file has `skip` others. Not with `paired`. */
+  size_t run, skip;
   ptrdiff_t gap;      /* bytes from the end of a row to the next one; negative where rows overlap */
   const void *scales; /* of I8_ROW: f32 [n] in the file's order, maybe unaligned */
 };

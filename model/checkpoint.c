@@ -12,6 +12,7 @@
 #include "model/gguf.h"
 #include "model/json.h"
 #include "model/safetensors.h"
+#include "model/tflite_tensors.h"
 
 static const char *const SINGLE = "model.safetensors";
 static const char *const INDEX = "model.safetensors.index.json";
@@ -20,7 +21,9 @@ struct xf_checkpoint {
   char *place; /* the folder or GGUF file, for messages */
   const struct xf_naming *naming;
   /* The files; their lists of tensors have been moved to this one's. */
-  struct xf_gguf gguf;          /* empty where the checkpoint is a folder */
+  struct xf_gguf gguf;     /* empty where the checkpoint is another */
+  struct xf_tflite tflite; /* likewise, with the names of its tensors */
+  char *tflite_names;
   struct xf_safetensors *files; /* [n_files] */
   size_t n_files;
   struct xf_tensor *tensors; /* [n], by name */
@@ -150,14 +153,32 @@ static xf_status open_gguf(struct xf_checkpoint *checkpoint, const char *path,
   return XF_OK;
 }
 
+static xf_status open_tflite(struct xf_checkpoint *checkpoint, const char *path,
+                             struct xf_config *config, xf_error *error)
+{
+  struct xf_tflite *tflite = &checkpoint->tflite;
+  struct xf_tflite_tensors list;
+  checkpoint->naming = &xf_naming_tflite;
+  xf_status status = xf_tflite_open(path, tflite, error);
+  if (status == XF_OK) status = xf_tflite_tensors_read(tflite, config, &list, error);
+  if (status != XF_OK) return status;
+  checkpoint->place = tflite->path;
+  checkpoint->tensors = list.tensors;
+  checkpoint->n = list.n;
+  checkpoint->tflite_names = list.names;
+  tflite->path = NULL;
+  return XF_OK;
+}
+
 xf_status xf_checkpoint_open(const char *path, struct xf_config *config, struct xf_checkpoint **out,
                              xf_error *error)
 {
   *out = NULL;
   struct xf_checkpoint *checkpoint = xf_alloc_zeroed(1, sizeof *checkpoint);
   if (!checkpoint) return xf_file_no_memory(error, path);
-  xf_status status = xf_gguf_is_path(path) ? open_gguf(checkpoint, path, config, error)
-                                           : open_folder(checkpoint, path, config, error);
+  xf_status status = xf_tflite_is_path(path) ? open_tflite(checkpoint, path, config, error)
+                     : xf_gguf_is_path(path) ? open_gguf(checkpoint, path, config, error)
+                                             : open_folder(checkpoint, path, config, error);
   if (status == XF_OK)
     *out = checkpoint;
   else
@@ -170,6 +191,8 @@ void xf_checkpoint_close(struct xf_checkpoint *checkpoint)
   if (!checkpoint) return;
   for (size_t i = 0; i < checkpoint->n_files; i++) xf_safetensors_close(&checkpoint->files[i]);
   xf_gguf_close(&checkpoint->gguf);
+  xf_tflite_close(&checkpoint->tflite);
+  xf_free(checkpoint->tflite_names);
   xf_free(checkpoint->files);
   xf_free(checkpoint->tensors);
   xf_free(checkpoint->place);

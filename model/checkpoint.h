@@ -1,5 +1,5 @@
 /* The tensors of a checkpoint: a folder's model.safetensors, or its shards with
- * model.safetensors.index.json, or a GGUF file. */
+ * model.safetensors.index.json, or a GGUF file, or a .tflite file. */
 #ifndef XF_MODEL_CHECKPOINT_H
 #define XF_MODEL_CHECKPOINT_H
 
@@ -10,7 +10,8 @@
 
 struct xf_checkpoint;
 
-/* config, from config.json or the GGUF file's metadata, is read first; NULL: not at all. */
+/* config, from config.json, the GGUF file's metadata or the .tflite file's graph, is read first;
+ * NULL: not at all. */
 xf_status xf_checkpoint_open(const char *path, struct xf_config *config, struct xf_checkpoint **out,
                              xf_error *error);
 void xf_checkpoint_close(struct xf_checkpoint *checkpoint); /* NULL is allowed */

@@ -18,8 +18,9 @@ enum {
   XF_MAX_EOS = 8
 };
 
-/* FACTORS: the checkpoint has a tensor of divisors; `factor` counts too. */
-enum xf_rope_type { XF_ROPE_NONE, XF_ROPE_LINEAR, XF_ROPE_LLAMA3, XF_ROPE_FACTORS };
+/* FACTORS: the checkpoint has a tensor of divisors; `factor` counts too. TABLE: it has the
+ * frequencies themselves. */
+enum xf_rope_type { XF_ROPE_NONE, XF_ROPE_LINEAR, XF_ROPE_LLAMA3, XF_ROPE_FACTORS, XF_ROPE_TABLE };
 
 struct xf_rope_config {
   enum xf_rope_type type;

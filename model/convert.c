@@ -14,6 +14,7 @@
 #include "model/plan.h"
 #include "model/quantize.h"
 #include "model/source.h"
+#include "model/tflite.h"
 
 enum { BATCH_BYTES = 1 << 20, GGML_I8 = 24 };
 
@@ -327,6 +328,11 @@ static xf_status convert(struct converter *c, const char *output)
 {
   char fault[200];
   xf_status status = check_output(c, output);
+  if (!status && xf_tflite_is_path(c->path))
+    status = xf_fail(c->error, XF_E_UNSUPPORTED,
+                     "%s: a .tflite file cannot be converted: convert the checkpoint that it was "
+                     "made of",
+                     c->path);
   if (!status) status = xf_checkpoint_open(c->path, &c->config, &c->checkpoint, c->error);
   if (status) return status;
   if (xf_plan_fault(&c->options.plan, c->config.max_positions, fault, sizeof fault))

@@ -99,7 +99,8 @@ void xf_model_get_info(const xf_model *model, xf_model_info *info)
   static const char *const scalings[] = {[XF_ROPE_NONE] = "none",
                                          [XF_ROPE_LINEAR] = "linear",
                                          [XF_ROPE_LLAMA3] = "llama3",
-                                         [XF_ROPE_FACTORS] = "factors"};
+                                         [XF_ROPE_FACTORS] = "factors",
+                                         [XF_ROPE_TABLE] = "table"};
   *info = (xf_model_info){
       .hidden_size = (uint32_t)c->hidden,
       .intermediate_size = (uint32_t)c->intermediate,

@@ -22,16 +22,17 @@ enum xf_role {
 };
 
 struct xf_naming {
-  const char *layers; /* "blk.": stands, with the layer's number, before its tensors' names */
-  const char *names[XF_ROLES];
+  const char *layers;       /* "blk.": stands, with the layer's number, before its tensors' names */
+  const char *const *names; /* [XF_ROLES] */
   /* In each head, rows i and i + head_dim/2 of q and k lie at 2i and 2i + 1. */
   bool paired;
   const char *rope_factors; /* the whole name of [head_dim/2] divisors; NULL: never there */
+  const char *rope_table;   /* the whole name of [head_dim/2] frequencies; NULL: never there */
   /* Where the sizes come from, and the number of layers, for messages. */
   const char *config, *layer_count;
 };
 
-extern const struct xf_naming xf_naming_hugging_face, xf_naming_gguf;
+extern const struct xf_naming xf_naming_hugging_face, xf_naming_gguf, xf_naming_tflite;
 
 enum { XF_MAX_NAME = 96 };
 

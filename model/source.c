@@ -40,8 +40,12 @@ xf_status xf_source_get(const struct xf_checkpoint *checkpoint, enum xf_role rol
   xf_tensor_name(naming, role, layer, ".weight", name);
   status = xf_checkpoint_get(checkpoint, name, n, k, &out->tensor, error);
   if (status != XF_OK) return status;
-  out->matrix =
-      (struct xf_matrix){.data = out->tensor->data, .type = out->tensor->type, .n = n, .k = k};
+  out->matrix = (struct xf_matrix){.data = out->tensor->data,
+                                   .type = out->tensor->type,
+                                   .n = n,
+                                   .k = k,
+                                   .run = out->tensor->run,
+                                   .skip = out->tensor->skip};
   xf_tensor_name(naming, role, layer, ".scale", name);
   return get_scales(checkpoint, name, &out->matrix, error);
 }

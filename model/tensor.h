@@ -13,6 +13,8 @@ struct xf_tensor {
   size_t shape[4];  /* outermost first; of a rank above 4 the first four sizes */
   const void *data; /* row-major, little-endian, maybe unaligned, inside the mapped file */
   size_t bytes;
+  /* Not 0: the rows are runs of so many of the file's, which has `skip` others after each. */
+  size_t run, skip;
 };
 
 /* Finds a tensor by name in a list that is sorted by name; NULL where there is none. */

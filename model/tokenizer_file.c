@@ -5,6 +5,7 @@
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
 #include "model/sentencepiece.h"
+#include "model/tflite.h"
 
 enum kind { SENTENCEPIECE, JSON, GGUF };
 
@@ -117,9 +118,8 @@ xf_status xf_tokenizer_find(const char *folder, char **out, xf_error *error)
   return XF_OK;
 }
 
-xf_status xf_tokenizer_file_read(const char *path, struct xf_tokenizer *tokenizer, xf_error *error)
+static xf_status read_folder(const char *path, struct xf_tokenizer *tokenizer, xf_error *error)
 {
-  if (!xf_path_is_folder(path)) return read_file(path, tokenizer, error);
   char *file;
   xf_status status = xf_tokenizer_find(path, &file, error);
   if (status) return status;
@@ -128,4 +128,25 @@ xf_status xf_tokenizer_file_read(const char *path, struct xf_tokenizer *tokenize
   status = read_file(file, tokenizer, error);
   xf_free(file);
   return status;
+}
+
+/* A .tflite file's lies beside it. */
+static xf_status read_beside(const char *path, struct xf_tokenizer *tokenizer, xf_error *error)
+{
+  const char *slash = strrchr(path, '/');
+  size_t bytes = slash ? (size_t)(slash - path) + 1 : 0;
+  char *folder = xf_alloc(bytes + 2, 1);
+  if (!folder) return xf_file_no_memory(error, path);
+  memcpy(folder, path, bytes);
+  memcpy(folder + bytes, slash ? "" : ".", slash ? 1 : 2);
+  xf_status status = read_folder(folder, tokenizer, error);
+  xf_free(folder);
+  return status;
+}
+
+xf_status xf_tokenizer_file_read(const char *path, struct xf_tokenizer *tokenizer, xf_error *error)
+{
+  if (xf_path_is_folder(path)) return read_folder(path, tokenizer, error);
+  return xf_tflite_is_path(path) ? read_beside(path, tokenizer, error)
+                                 : read_file(path, tokenizer, error);
 }

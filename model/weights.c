@@ -134,11 +134,28 @@ static xf_status load_head(const struct loader *loader, const struct xf_source *
   return load_linear(loader, 0, &head, 1, config->hidden, &out->head);
 }
 
+/* RoPE's frequencies as the checkpoint has them. */
+static xf_status load_rope_table(const struct loader *loader)
+{
+  float *table = NULL;
+  size_t half = loader->config->head_dim / 2;
+  const char *name = xf_checkpoint_naming(loader->out->checkpoint)->rope_table;
+  xf_status status = load_vector(loader, name, half, &table);
+  for (size_t i = 0; i < half && status == XF_OK; i++)
+    if (!(table[i] >= 0 && table[i] <= FLT_MAX))
+      status = xf_fail(loader->error, XF_E_FORMAT, "%s: %s: element %zu (%g) is no frequency",
+                       place_of(loader), name, i, (double)table[i]);
+  if (status == XF_OK) memcpy(loader->out->inv_freq, table, half * sizeof *table);
+  xf_free(table);
+  return status;
+}
+
 /* RoPE's frequencies, divided by the checkpoint's factors where the config says it has some. */
 static xf_status load_rope(const struct loader *loader)
 {
   const struct xf_config *config = loader->config;
   float *inv_freq = loader->out->inv_freq, *factors = NULL;
+  if (config->rope.type == XF_ROPE_TABLE) return load_rope_table(loader);
   xf_rope_inv_freq(config, inv_freq);
   if (config->rope.type != XF_ROPE_FACTORS) return XF_OK;
   const char *name = xf_checkpoint_naming(loader->out->checkpoint)->rope_factors;

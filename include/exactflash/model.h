@@ -53,10 +53,10 @@ typedef struct xf_model_options {
 } xf_model_options;
 
 /* path: a Hugging Face folder (config.json, model.safetensors or its shards with index), or a GGUF
- * file. The context must outlive the model. options may be NULL. Weights are packed once, in their
- * own type (f32, f16, bf16; from GGUF also Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K and mixes
- * of them, and I8 with a tensor of f32 row scales named .scale in place of .weight); the files are
- * mapped, and closed again when this returns, except the embedding's. */
+ * or .tflite file. The context must outlive the model. options may be NULL. Weights are packed
+ * once, in their own type (f32, f16, bf16; from GGUF also Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K,
+ * Q6_K and mixes of them, and I8 with a tensor of f32 row scales named .scale in place of .weight);
+ * the files are mapped, and closed again when this returns, except the embedding's. */
 XF_API xf_status xf_model_open(const xf_context *context, const char *path,
                                const xf_model_options *options, xf_model **out, xf_error *error);
 /* NULL is allowed. Caches made with the model must be destroyed before. */
@@ -74,7 +74,8 @@ typedef struct xf_model_info {
   uint32_t max_position_embeddings;
   float rms_norm_eps;
   double rope_theta;
-  const char *rope_scaling; /* "none", "linear", "llama3", "factors" (GGUF's rope_freqs) */
+  const char *rope_scaling; /* "none", "linear", "llama3", "factors" (GGUF's rope_freqs),
+                             * "table" (a .tflite file's own frequencies) */
   int tied_embeddings;
   int32_t bos_token_id;     /* −1: none */
   int32_t eos_token_ids[8]; /* the first n_eos_token_ids */

@@ -13,7 +13,8 @@ extern "C" {
 /* A vocabulary and its rules. */
 typedef struct xf_tokenizer xf_tokenizer;
 
-/* path: a tokenizer.model, a tokenizer.json, a GGUF file (one with a vocabulary only will do), or a
+/* path: a tokenizer.model, a tokenizer.json, a GGUF file (one with a vocabulary only will do), a
+ * .tflite file beside which one of the first two lies, or a
  * folder that holds one of the first two, tokenizer.model being preferred. tokenizer.json names no
  * BOS and EOS: they are those of tokenizer_config.json beside it. Immutable and shareable by
  * threads. */

@@ -8,6 +8,7 @@
 #include "tests/model_support.h"
 #include "tests/spm_writer.h"
 #include "tests/support.h"
+#include "tests/tflite_model.h"
 #include "tests/tokenizer_writer.h"
 
 static const char *root;
@@ -38,7 +39,15 @@ static void copy(const char *folder, const char *file, const char *target, size_
   free(data);
 }
 
-/* Checkpoints: config, safetensors, gguf. */
+static void seed_tflite(const char *folder, size_t number)
+{
+  const struct tflite_model models[] = {
+      {.cache = 4}, {.table = true, .cache = 4}, {.type = XF_I8, .outside = true, .cache = 4}};
+  for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+    tflite_model_write(&models[i], folder, seed_path("tflite", "model", 3 * number + i));
+}
+
+/* Checkpoints: config, safetensors, gguf, tflite. */
 static void seed_models(void)
 {
   static const struct {
@@ -61,6 +70,7 @@ static void seed_models(void)
     copy(folder, "config.json", "config", i);
     copy(folder, "model.safetensors", "safetensors", i);
     if (!kinds[i].extras) gguf_model_write(folder, seed_path("gguf", "model", i));
+    if (kinds[i].type != XF_BF16) seed_tflite(folder, i);
     free(folder);
   }
 }
