@@ -3,33 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-static uint32_t bits_of(float x)
-{
-  uint32_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
-
-uint16_t xf_round_f16(float x, float *rounded)
-{
-  uint32_t bits = bits_of(x), sign = bits >> 16 & 0x8000, half;
-  bits &= 0x7FFFFFFF;
-  float magnitude = fabsf(x);
-  if (!(magnitude < 65520)) { /* infinity, or NaN */
-    half = isnan(x) ? 0x7E00 : 0x7C00;
-    magnitude = isnan(x) ? NAN : INFINITY;
-  } else if (magnitude < 0x1p-14f) { /* steps of 2^-24 */
-    magnitude = nearbyintf(magnitude * 0x1p24f);
-    half = (uint32_t)magnitude;
-    magnitude *= 0x1p-24f;
-  } else {
-    bits = (bits + 0xFFF + (bits >> 13 & 1)) & ~0x1FFFu;
-    half = ((bits >> 23) - 112) << 10 | (bits >> 13 & 0x3FF);
-    memcpy(&magnitude, &bits, sizeof magnitude);
-  }
-  *rounded = sign ? -magnitude : magnitude;
-  return (uint16_t)(sign | half);
-}
+#include "dispatch/narrow.h"
 
 /* ---- floats ---- */
 
@@ -58,8 +32,7 @@ static bool to_bf16(size_t k, const float *x, unsigned char *out, float *scale)
   (void)scale;
   bool fits = true;
   for (size_t i = 0; i < k; i++) {
-    uint32_t bits = bits_of(x[i]);
-    uint16_t upper = (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+    uint16_t upper = xf_round_bf16(x[i]);
     fits &= (upper & 0x7F80) != 0x7F80;
     memcpy(out + i * sizeof upper, &upper, sizeof upper);
   }

@@ -25,9 +25,6 @@ enum { XF_NO_FILE_TYPE = 1024 }; /* llama.cpp's "guessed" */
 /* NULL where nothing is quantized to that type. */
 const struct xf_quantizer *xf_quantizer_find(xf_type type);
 
-/* The nearest f16, ties to even; beyond its range: infinity. *rounded: its value. */
-uint16_t xf_round_f16(float x, float *rounded);
-
 /* The l of a block that is x ≈ d · l with whole l in −range … range − 1, by trial of several d;
  * returns the d of the least squared error, 0 where x is 0. n ≤ 32. */
 float xf_fit_scale(size_t n, const float *x, int range, int *l);

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "dispatch/narrow.h"
 #include "model/quantize.h"
 
 enum { BLOCK = 256 };

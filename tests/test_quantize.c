@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dispatch/narrow.h"
 #include "dispatch/quant.h"
 #include "model/gguf.h"
 #include "model/quantize.h"
