@@ -17,7 +17,7 @@ struct attention {
   size_t n_pages, page_bytes;                    /* of packed pages */
   size_t v_at, k_scale_at, v_scale_at, kv_bytes; /* parts of K and V's memory, in bytes */
   uint32_t *table;
-  float **pages;
+  void **pages;
   float *q, *out;
   void *workspace;
   size_t workspace_bytes;
@@ -51,7 +51,7 @@ static void place(struct attention *c)
     c->desc.kv.k_scale.data = data + c->k_scale_at;
     c->desc.kv.v_scale.data = data + c->v_scale_at;
   }
-  for (size_t i = 0; i < c->n_pages; i++) c->pages[i] = (float *)(data + i * c->page_bytes);
+  for (size_t i = 0; i < c->n_pages; i++) c->pages[i] = data + i * c->page_bytes;
 }
 
 static void attention_run(void *self)
@@ -83,11 +83,11 @@ static xf_status describe_packed(struct attention *c)
   const struct attention_shape *s = &c->shape;
   xf_kv *kv = &c->desc.kv;
   xf_status status =
-      xf_kv_page_bytes(PAGE_LEN, KV_HEADS, s->head_dim, s->head_dim, &c->page_bytes, NULL);
+      xf_kv_page_bytes(s->type, PAGE_LEN, KV_HEADS, s->head_dim, s->head_dim, &c->page_bytes, NULL);
   c->n_pages = (s->kv_len + PAGE_LEN - 1) / PAGE_LEN;
   c->kv_bytes = c->n_pages * c->page_bytes;
   kv->layout = XF_KV_PACKED;
-  kv->k = dense_batch(NULL, XF_F32, PAGE_LEN, KV_HEADS, s->head_dim);
+  kv->k = dense_batch(NULL, s->type, PAGE_LEN, KV_HEADS, s->head_dim);
   kv->k.shape[0] = (int64_t)c->n_pages;
   kv->k.stride[0] = (int64_t)c->page_bytes;
   kv->v = kv->k;
@@ -120,16 +120,17 @@ static void describe_standard(struct attention *c)
                                                .kv_len = s->kv_len,
                                                .q = c->q,
                                                .out = c->out};
-  c->standard = (struct xf_attention){.kv = xf_kv_layout_dense(PAGE_LEN, s->head_dim, s->head_dim),
-                                      .q_heads = Q_HEADS,
-                                      .kv_heads = KV_HEADS,
-                                      .q_stride = (ptrdiff_t)(Q_HEADS * s->head_dim),
-                                      .q_head_stride = (ptrdiff_t)s->head_dim,
-                                      .out_stride = (ptrdiff_t)(Q_HEADS * s->head_dim),
-                                      .out_head_stride = (ptrdiff_t)s->head_dim,
-                                      .causal = true,
-                                      .n = 1,
-                                      .sequences = &c->sequence};
+  c->standard =
+      (struct xf_attention){.kv = xf_kv_layout_dense(s->type, PAGE_LEN, s->head_dim, s->head_dim),
+                            .q_heads = Q_HEADS,
+                            .kv_heads = KV_HEADS,
+                            .q_stride = (ptrdiff_t)(Q_HEADS * s->head_dim),
+                            .q_head_stride = (ptrdiff_t)s->head_dim,
+                            .out_stride = (ptrdiff_t)(Q_HEADS * s->head_dim),
+                            .out_head_stride = (ptrdiff_t)s->head_dim,
+                            .causal = true,
+                            .n = 1,
+                            .sequences = &c->sequence};
 }
 
 static bool allocate(struct attention *c)
@@ -200,8 +201,8 @@ xf_status attention_case_write(struct bench_case *attention, const void *k, cons
     c->desc.kv.v.data = v;
     return XF_OK;
   }
-  xf_view k_view = dense(k, XF_F32, s->kv_len, KV_HEADS, s->head_dim), v_view = k_view;
+  xf_view k_view = dense(k, s->type, s->kv_len, KV_HEADS, s->head_dim), v_view = k_view;
   v_view.data = v;
-  return xf_kv_pack(c->base.context, PAGE_LEN, &k_view, &v_view, 0, c->pages[0], c->page_bytes,
-                    c->n_pages, NULL, NULL);
+  return xf_kv_pack(c->base.context, s->type, PAGE_LEN, &k_view, &v_view, 0, c->pages[0],
+                    c->page_bytes, c->n_pages, NULL, NULL);
 }

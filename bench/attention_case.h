@@ -7,8 +7,8 @@
 /* Q_HEADS query heads on KV_HEADS heads of K and V; causal; the queries are the last positions. */
 struct attention_shape {
   size_t q_len, kv_len, head_dim;
-  xf_type type;  /* of K and V; i8 with their scales */
-  bool packed;   /* f32 in pages of xf_kv_pack, else tensors [kv_len, KV_HEADS, head_dim] */
+  xf_type type;  /* of K and V; i8 with their scales, and not packed */
+  bool packed;   /* in pages of xf_kv_pack, else tensors [kv_len, KV_HEADS, head_dim] */
   bool standard; /* the textbook's, with all scores in memory; packed only */
   bool cold;     /* every run takes other K and V */
 };

@@ -19,7 +19,7 @@ struct xf_problem {
   size_t n, floats;
   float *q, *out; /* [n][heads][d] */
   float *keys;    /* packed pages */
-  float *pages[XF_PROBLEM_TOKENS / XF_PROBLEM_PAGE_LEN];
+  void *pages[XF_PROBLEM_TOKENS / XF_PROBLEM_PAGE_LEN];
   uint32_t table[XF_PROBLEM_TOKENS / XF_PROBLEM_PAGE_LEN];
   int64_t kv_len;
 };

@@ -39,7 +39,7 @@ static struct xf_attention standard_of(struct xf_problem *p, struct xf_attention
   *sequence = (struct xf_attention_sequence){
       .pages = p->pages, .q_len = p->n, .kv_len = p->n, .q = p->q, .out = p->out};
   return (struct xf_attention){
-      .kv = {PAGE_LEN, D, D, D, 0, (size_t)PAGE_LEN * D, (size_t)PAGE_LEN * 2 * D},
+      .kv = {XF_F32, PAGE_LEN, D, D, D, 0, (size_t)PAGE_LEN * D, (size_t)PAGE_LEN * 2 * D},
       .q_heads = HEADS,
       .kv_heads = KV_HEADS,
       .q_stride = HEADS * D,

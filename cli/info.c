@@ -102,9 +102,11 @@ static bool add_machine(cJSON *root, const struct xf_cli_session *s)
 static bool add_memory(cJSON *root, const struct xf_cli_session *s)
 {
   const xf_model_info *info = &s->info;
-  double position = 2.0 * sizeof(float) * info->layers * info->kv_heads * info->head_dim;
+  double number = (double)xf_type_size(xf_cli_cache_type());
+  double position = 2.0 * number * info->layers * info->kv_heads * info->head_dim;
   cJSON *o = cJSON_AddObjectToObject(root, "memory");
   return xf_cli_json_number(o, "weight_bytes", (double)info->weight_bytes) &&
+         xf_cli_json_word(o, "kv_type", xf_type_name(xf_cli_cache_type())) &&
          xf_cli_json_number(o, "kv_bytes_per_position", position) &&
          xf_cli_json_number(o, "kv_capacity", (double)xf_cache_capacity(s->cache)) &&
          xf_cli_json_number(o, "peak_rss_bytes", xf_cli_peak_rss_bytes());
@@ -148,6 +150,7 @@ const struct xf_cli_command xf_cli_info = {
         "and which one is used, the threads, and memory in bytes.",
     .examples = "  exactflash info\n"
                 "  exactflash info -m tinyllama --json\n"
+                "  exactflash info --cache-type bf16\n"
                 "  exactflash info --isa scalar --threads 1\n",
     .tables = {options, xf_cli_model_options, xf_cli_run_options, xf_cli_machine_options},
     .run = run};

@@ -18,7 +18,7 @@ enum { DEFAULT_CHUNK = 512 };
 
 static const char *model, *isa;
 static uint64_t threads, chunk, ctx; /* 0: as the model says */
-static int attention = -1, activations, pin;
+static int attention = -1, activations, cache_type, pin;
 
 const struct xf_cli_option xf_cli_model_options[] = {
     {"-m", "--model", "PATH",
@@ -48,7 +48,14 @@ const struct xf_cli_option xf_cli_run_options[] = {
      XF_CLI_CHOICE, &attention, 0, 0},
     {"--trace", NULL, "FILE", "write a timeline of every operator, per thread (Chrome's format)",
      XF_CLI_TEXT, &xf_cli_trace_path, 0, 0},
+    {"--cache-type", NULL, "f32|f16|bf16",
+     "keys and values in the cache: exact, or rounded to half the memory (default: f32)",
+     XF_CLI_CHOICE, &cache_type, 0, 0},
     {0}};
+
+_Static_assert(sizeof xf_cli_run_options ==
+                   (XF_CLI_CACHE_TYPE_ROW + 2) * sizeof *xf_cli_run_options,
+               "--cache-type is the last row");
 
 /* The folder of this program with `relative` behind it, if that can be read. */
 static const char *beside_program(const char *relative)
@@ -91,6 +98,12 @@ xf_activations xf_cli_activations(void)
   return (xf_activations)activations;
 }
 
+xf_type xf_cli_cache_type(void)
+{
+  static const xf_type types[] = {XF_F32, XF_F16, XF_BF16};
+  return types[cache_type];
+}
+
 const char *xf_cli_isa(void)
 {
   return isa;
@@ -108,6 +121,7 @@ static xf_status open_parts(struct xf_cli_session *s, size_t capacity, xf_attent
                               .attention = kind,
                               .chunk = (uint32_t)chunk,
                               .activations = xf_cli_activations(),
+                              .cache_type = xf_cli_cache_type(),
                               .progress = xf_cli_progress};
   xf_cli_trace_model(&options);
   xf_status status = xf_model_open(s->context, s->path, &options, &s->model, error);

@@ -8,8 +8,10 @@
 extern const struct xf_cli_option xf_cli_model_options[]; /* -m */
 /* --activations, --threads, --pin, --isa. From the second row on: for commands without a model. */
 extern const struct xf_cli_option xf_cli_machine_options[];
-/* --ctx, --chunk, --attention, --trace. A table from its second row on is a table without --ctx. */
+/* --ctx, --chunk, --attention, --trace, --cache-type. A table from its second row on is a table
+ * without --ctx; from XF_CLI_CACHE_TYPE_ROW on, of that alone. */
 extern const struct xf_cli_option xf_cli_run_options[];
+enum { XF_CLI_CACHE_TYPE_ROW = 4 };
 
 struct xf_cli_session {
   const char *path; /* of the model */
@@ -21,10 +23,11 @@ struct xf_cli_session {
 
 /* The model that -m names, else the demo model; NULL, and reported, where there is none. */
 const char *xf_cli_model_path(void);
-/* The --chunk and --attention that the library will use. */
+/* The --chunk, --attention, --activations and --cache-type that the library will use. */
 size_t xf_cli_chunk(void);
 xf_attention_kind xf_cli_attention(void);
 xf_activations xf_cli_activations(void);
+xf_type xf_cli_cache_type(void);
 /* The --isa and --threads that were given, else NULL and 0. */
 const char *xf_cli_isa(void);
 uint32_t xf_cli_threads(void);

@@ -70,21 +70,22 @@ const struct xf_cli_command xf_cli_verify = {
     .description =
         "verify flash: flash against standard attention. Logits of each prompt, of a long one "
         "made\n"
-        "of the first, and of the tokens behind it differ by roundings only, the generated text\n"
-        "not at all.\n"
+        "of the first, and of the tokens behind it differ by roundings only (more of them with a\n"
+        "--cache-type of 16 bits), the generated text not at all.\n"
         "verify converted: a file against the checkpoint that it was made of. Logits are the same\n"
         "to the last bit where the file's type holds every weight, else within the tolerance of\n"
         "its type; the prompts become the same tokens.\n"
         "verify bits: a fixed input on every instruction set that this machine has, with 1, 2 and\n"
         "5 threads, prefilled at once and in chunks, alone and in a batch, with the keys split\n"
         "over threads and not: all must give the same bits. Prints their fingerprint, which is\n"
-        "that of every other machine with the same model and numerics version; or what differs\n"
-        "first. --isa and --threads narrow it down.\n"
+        "that of every other machine with the same model, cache type and numerics version; or\n"
+        "what differs first. --isa and --threads narrow it down.\n"
         "Prints PASS or FAIL for each check; the exit status is 0 if all passed, else 1.",
     .examples = "  exactflash verify flash --prompts \"Once upon a time\" --max_new_tokens 50\n"
                 "  exactflash verify converted --converted model_bf16_ekv1024.gguf "
                 "--checkpoint_path model\n"
                 "  exactflash verify bits -m model_bf16_ekv1024.gguf\n",
-    .tables = {options, xf_cli_model_options, xf_cli_machine_options},
+    .tables = {options, xf_cli_model_options, xf_cli_run_options + XF_CLI_CACHE_TYPE_ROW,
+               xf_cli_machine_options},
     .run = run,
     .operand = &operand};

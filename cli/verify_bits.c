@@ -71,6 +71,7 @@ static int open_model(const char *path, const struct configuration *c, struct xf
   xf_model_options options = {.struct_size = sizeof options,
                               .split = c->split,
                               .activations = xf_cli_activations(),
+                              .cache_type = xf_cli_cache_type(),
                               .progress = xf_cli_progress};
   if (record) options.boundary = xf_cli_record_operator;
   options.boundary_arg = record;
@@ -174,9 +175,11 @@ static void tell_fingerprint(struct xf_cli_checks *checks, const struct input *i
     hash = xf_fnv1a(hash, input->want[i], lengths[i] * input->info.vocab_size);
   }
   char text[64];
-  snprintf(text, sizeof text, "%04x-%04x-%04x-%04x, numerics %u", (unsigned)(hash >> 48),
-           (unsigned)(hash >> 32 & 0xFFFF), (unsigned)(hash >> 16 & 0xFFFF),
-           (unsigned)(hash & 0xFFFF), (unsigned)version);
+  int n = snprintf(text, sizeof text, "%04x-%04x-%04x-%04x, numerics %u", (unsigned)(hash >> 48),
+                   (unsigned)(hash >> 32 & 0xFFFF), (unsigned)(hash >> 16 & 0xFFFF),
+                   (unsigned)(hash & 0xFFFF), (unsigned)version);
+  if (xf_cli_cache_type() != XF_F32)
+    snprintf(text + n, sizeof text - (size_t)n, ", %s cache", xf_type_name(xf_cli_cache_type()));
   xf_cli_checks_tell(checks, "fingerprint", text);
 }
 

@@ -97,21 +97,22 @@ static float *record_of(const struct task *task, size_t r, size_t block)
   return task->records + index * record_floats(t->a);
 }
 
-/* Scores, the rest of a scratch, and m and l of every row of a q-block. */
+/* Scores, m and l of every row of a q-block, and the rest of a scratch. */
 static size_t worker_floats(const struct xf_attention *a, const struct xf_attention_size *size)
 {
   size_t rows = size->q_block * (a->q_heads / a->kv_heads);
-  return XF_ATTENTION_ROWS * XF_BLOCK + xf_tile_floats(a) + xf_round_up(2 * rows, XF_LANES);
+  return XF_ATTENTION_ROWS * XF_BLOCK + xf_round_up(2 * rows, XF_LANES) + xf_tile_floats(a, rows);
 }
 
 static struct xf_tile_scratch scratch_of(const struct flash *f, size_t worker, float **state)
 {
   float *base = f->workspace + worker * f->worker_floats;
-  float *rest = base + XF_ATTENTION_ROWS * XF_BLOCK;
-  struct xf_tile_scratch scratch = xf_tile_scratch_at(f->a, rest);
+  size_t rows = f->size.q_block * (f->a->q_heads / f->a->kv_heads);
+  *state = base + XF_ATTENTION_ROWS * XF_BLOCK;
+  struct xf_tile_scratch scratch =
+      xf_tile_scratch_at(f->a, *state + xf_round_up(2 * rows, XF_LANES));
   scratch.s = base;
   scratch.lds = XF_BLOCK;
-  *state = rest + xf_tile_floats(f->a);
   return scratch;
 }
 
@@ -140,7 +141,7 @@ static void tile_block(const struct flash *f, const struct task *task,
                        const struct xf_tile_scratch *scratch, float *state)
 {
   const struct xf_tile *t = &task->tile;
-  const float *k[XF_BLOCK_PANELS], *v[XF_BLOCK_PANELS];
+  const void *k[XF_BLOCK_PANELS], *v[XF_BLOCK_PANELS];
   size_t first = task->block * XF_BLOCK, n = xf_min(XF_BLOCK, t->sequence->kv_len - first);
   struct xf_keys keys = xf_tile_keys(f->context, t, first, n, scratch, k, v);
   for (size_t r0 = 0; r0 < t->rows; r0 += XF_ATTENTION_ROWS) {

@@ -9,8 +9,10 @@
 
 /* Where the K panels and V rows of one layer lie inside a packed page. A page holds page_len
  * positions (a multiple of 16): for KV head h, K as [page_len/16][d_k][16] at k_offset +
- * h·head_stride floats, V as [page_len][v_stride] at v_offset + h·head_stride. */
+ * h·head_stride elements, V as [page_len][v_stride] at v_offset + h·head_stride; v_stride is d_v
+ * rounded up to 16. */
 struct xf_kv_layout {
+  xf_type type; /* of the elements: XF_F32, XF_F16, XF_BF16 */
   size_t page_len, d_k, d_v, v_stride;
   size_t k_offset, v_offset, head_stride;
 };
@@ -40,8 +42,8 @@ struct xf_mask {
  * causal, a query sees keys up to its position, else all kv_len. */
 struct xf_attention_sequence {
   /* Keys: packed pages, or (pages NULL) the call's view of a host's tensors. */
-  float *const *pages; /* [ceil(kv_len / page_len)] */
-  const char *k, *v;   /* of this sequence, or of the page pool where there is a page table */
+  void *const *pages; /* [ceil(kv_len / page_len)] */
+  const char *k, *v;  /* of this sequence, or of the page pool where there is a page table */
   const char *k_scale, *v_scale;
   const uint32_t *page_table; /* NULL: none */
   size_t kv_begin;            /* the host's index of position 0; 0 for packed pages */
@@ -108,19 +110,20 @@ void xf_attention_standard(const xf_context *context, const struct xf_attention 
                            float *workspace);
 
 /* A page that holds nothing but its heads, one behind the other, K and then V of each. */
-struct xf_kv_layout xf_kv_layout_dense(size_t page_len, size_t d_k, size_t d_v);
+struct xf_kv_layout xf_kv_layout_dense(xf_type type, size_t page_len, size_t d_k, size_t d_v);
 
-/* Writes K [d_k] and V [d_v] of one head into a slot of a packed page. */
-void xf_kv_write_head(const struct xf_kv_layout *kv, size_t head, float *page, size_t slot,
+/* Writes K [d_k] and V [d_v] of one head into a slot of a packed page, rounded to its type as
+ * dispatch/narrow.h says. */
+void xf_kv_write_head(const struct xf_kv_layout *kv, size_t head, void *page, size_t slot,
                       const float *k, const float *v);
 /* Writes K and V of one position into its packed page: k [kv_heads][d_k], v [kv_heads][d_v]. */
-void xf_kv_write(const struct xf_kv_layout *kv, size_t kv_heads, float *const *pages,
+void xf_kv_write(const struct xf_kv_layout *kv, size_t kv_heads, void *const *pages,
                  size_t position, const float *k, const float *v);
 /* The panel of one head in a packed page that begins at a slot, a multiple of 16. */
-void xf_kv_panel(const struct xf_kv_layout *kv, size_t head, float *page, size_t slot,
-                 const float **k, const float **v);
-/* Reads K and V of one position back. */
-void xf_kv_read(const struct xf_kv_layout *kv, size_t kv_heads, float *const *pages,
-                size_t position, float *k, float *v);
+void xf_kv_panel(const struct xf_kv_layout *kv, size_t head, const void *page, size_t slot,
+                 const void **k, const void **v);
+/* Reads K and V of one position back, widened exactly. */
+void xf_kv_read(const struct xf_kernels *kernels, const struct xf_kv_layout *kv, size_t kv_heads,
+                void *const *pages, size_t position, float *k, float *v);
 
 #endif

@@ -39,8 +39,9 @@ static struct xf_attention attention_of(const struct xf_attention_request *r)
 {
   const xf_attention_desc *d = &r->desc;
   size_t d_k = (size_t)d->kv.k.shape[3], d_v = (size_t)d->kv.v.shape[3];
+  xf_type type = d->kv.layout == XF_KV_PACKED ? d->kv.k.type : XF_F32; /* that kernels read */
   struct xf_attention a = {
-      .kv = xf_kv_layout_dense(r->page_len, d_k, d_v),
+      .kv = xf_kv_layout_dense(type, r->page_len, d_k, d_v),
       .view = {tensor_of(&d->kv.k, &d->kv.k_scale), tensor_of(&d->kv.v, &d->kv.v_scale),
                r->page_len},
       .q_heads = r->q_heads,

@@ -69,31 +69,61 @@ static void pack_v(const xf_context *context, const struct xf_tile *t, size_t fi
   }
 }
 
-/* Panels of packed pages, read where they lie. */
-static void packed_keys(const struct xf_tile *t, size_t first, size_t panels, const float **k,
-                        const float **v)
+/* Panels of packed pages, where they lie. */
+static void packed_keys(const struct xf_tile *t, size_t first, size_t panels, const void **k,
+                        const void **v)
 {
   const struct xf_kv_layout *kv = &t->a->kv;
   const struct xf_attention_sequence *s = t->sequence;
   for (size_t i = 0; i < panels; i++) {
     size_t position = s->kv_begin + first + i * XF_LANES, index = position / kv->page_len;
-    float *page;
+    const void *page;
     if (s->pages)
       page = s->pages[index];
     else
-      page = (float *)(uintptr_t)(s->k + (ptrdiff_t)s->page_table[index] * t->a->view.k.page);
+      page = s->k + (ptrdiff_t)s->page_table[index] * t->a->view.k.page;
     xf_kv_panel(kv, t->head, page, position % kv->page_len, &k[i], &v[i]);
   }
 }
 
-struct xf_keys xf_tile_keys(const xf_context *context, const struct xf_tile *t, size_t first,
-                            size_t n, const struct xf_tile_scratch *scratch, const float **k,
-                            const float **v)
+/* Panels in the scratch, v_stride floats from row to row of V. */
+static void scratch_panels(const struct xf_tile *t, const struct xf_tile_scratch *scratch,
+                           const float *values, struct xf_keys *keys, const void **k,
+                           const void **v)
 {
-  size_t panels = (n + XF_LANES - 1) / XF_LANES;
-  struct xf_keys keys = {.first = first, .n = n, .k = k, .v = v, .v_stride = t->a->kv.v_stride};
+  for (size_t i = 0; i * XF_LANES < keys->n; i++) {
+    k[i] = scratch->k + i * XF_LANES * t->a->kv.d_k;
+    v[i] = values + i * XF_LANES * keys->v_stride;
+  }
+}
+
+/* Widens panels of packed pages, whole ones of K and the n keys' rows of V, and has k and v point
+ * to the copies. */
+static void widen_pages(const xf_context *context, const struct xf_tile *t,
+                        const struct xf_tile_scratch *scratch, struct xf_keys *keys, const void **k,
+                        const void **v)
+{
+  const struct xf_kv_layout *kv = &t->a->kv;
+  for (size_t i = 0; i < keys->n; i += XF_LANES) {
+    size_t rows = xf_min(XF_LANES, keys->n - i);
+    xf_widen(context->kernels, kv->type, XF_LANES * kv->d_k, k[i / XF_LANES],
+             scratch->k + i * kv->d_k);
+    xf_widen(context->kernels, kv->type, rows * kv->v_stride, v[i / XF_LANES],
+             scratch->v + i * kv->v_stride);
+  }
+  keys->type = XF_F32;
+  scratch_panels(t, scratch, scratch->v, keys, k, v);
+}
+
+struct xf_keys xf_tile_keys(const xf_context *context, const struct xf_tile *t, size_t first,
+                            size_t n, const struct xf_tile_scratch *scratch, const void **k,
+                            const void **v)
+{
+  struct xf_keys keys = {
+      .type = t->a->kv.type, .first = first, .n = n, .k = k, .v = v, .v_stride = t->a->kv.v_stride};
   if (t->a->view.page_len == 0) {
-    packed_keys(t, first, panels, k, v);
+    packed_keys(t, first, (n + XF_LANES - 1) / XF_LANES, k, v);
+    if (xf_widens_pages(t->a, t->rows)) widen_pages(context, t, scratch, &keys, k, v);
     return keys;
   }
   const float *values = scratch->v;
@@ -106,9 +136,6 @@ struct xf_keys xf_tile_keys(const xf_context *context, const struct xf_tile *t, 
     pack_v(context, t, first, n, scratch->v);
   }
   pack_k(context, t, first, n, scratch->k);
-  for (size_t i = 0; i < panels; i++) {
-    k[i] = scratch->k + i * XF_LANES * t->a->kv.d_k;
-    v[i] = values + i * XF_LANES * keys.v_stride;
-  }
+  scratch_panels(t, scratch, values, &keys, k, v);
   return keys;
 }

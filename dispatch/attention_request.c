@@ -12,7 +12,8 @@
 
 enum {
   F32 = 1u << XF_F32,
-  KV_TYPES = 1u << XF_F32 | 1u << XF_F16 | 1u << XF_BF16 | 1u << XF_I8,
+  PAGE_TYPES = 1u << XF_F32 | 1u << XF_F16 | 1u << XF_BF16,
+  KV_TYPES = PAGE_TYPES | 1u << XF_I8,
   MASK_TYPES = 1u << XF_F32 | 1u << XF_BOOL,
   HEADS_MAX = 1 << 16,
   POSITION_MAX = 1 << 30
@@ -118,8 +119,12 @@ static xf_status check_layout(const struct xf_attention_request *r, xf_error *er
                    (long long)kv->page_table_stride);
   if (kv->layout == XF_KV_PAGED) return XF_OK;
   size_t d_k = (size_t)kv->k.shape[3], d_v = (size_t)kv->v.shape[3], bytes;
-  xf_status status = xf_kv_page_bytes(r->page_len, r->kv_heads, d_k, d_v, &bytes, error);
+  xf_status status =
+      xf_kv_page_bytes(kv->k.type, r->page_len, r->kv_heads, d_k, d_v, &bytes, error);
   if (status) return status;
+  if (kv->v.type != kv->k.type)
+    return xf_fail(error, XF_E_ARGUMENT, "kv.v: %s in packed pages of %s", xf_type_name(kv->v.type),
+                   xf_type_name(kv->k.type));
   if (kv->v.data != kv->k.data)
     return xf_fail(error, XF_E_ARGUMENT, "kv.v: data of packed pages must be that of kv.k");
   if (kv->k.shape[0] > 1 && llabs(kv->k.stride[0]) < (long long)bytes)
@@ -132,7 +137,7 @@ static xf_status check_keys(struct xf_attention_request *r, xf_error *error)
 {
   xf_kv *kv = &r->desc.kv;
   bool plain = kv->layout == XF_KV_PLAIN, packed = kv->layout == XF_KV_PACKED;
-  unsigned types = packed ? F32 : KV_TYPES;
+  unsigned types = packed ? PAGE_TYPES : KV_TYPES;
   int64_t first = plain ? (int64_t)r->batch : -1;
   /* The other strides of packed pages are not read. */
   for (int i = 1; i < 4 && packed; i++) kv->k.stride[i] = kv->v.stride[i] = 0;
@@ -218,7 +223,7 @@ static xf_view pages_of(const struct xf_attention_request *r)
 {
   const xf_view *k = &r->desc.kv.k;
   size_t bytes = 0;
-  (void)xf_kv_page_bytes(r->page_len, r->kv_heads, (size_t)k->shape[3],
+  (void)xf_kv_page_bytes(k->type, r->page_len, r->kv_heads, (size_t)k->shape[3],
                          (size_t)r->desc.kv.v.shape[3], &bytes, NULL);
   return (xf_view){k->data, XF_I8, 2, {k->shape[0], (int64_t)bytes}, {k->stride[0], 1}};
 }

@@ -8,7 +8,7 @@ struct standard {
   const xf_context *context;
   const struct xf_attention *a;
   const struct xf_attention_sequence *sequence;
-  const float **k, **v; /* [kv_heads][panels] */
+  const void **k, **v; /* [kv_heads][panels] */
   size_t panels;
   float *scores; /* [q_heads][q_len][16 · panels] */
   float *slots;  /* q and acc of each thread */
@@ -22,7 +22,7 @@ static size_t panels_of(const struct xf_attention_sequence *sequence)
 /* Floats that hold n pointers, rounded up so that floats behind them are aligned. */
 static size_t pointer_floats(size_t n)
 {
-  return xf_round_up(n * sizeof(float *) / sizeof(float), XF_LANES);
+  return xf_round_up(n * sizeof(void *) / sizeof(float), XF_LANES);
 }
 
 static size_t sequence_floats(const struct xf_attention *a,
@@ -40,7 +40,7 @@ size_t xf_attention_standard_floats(const xf_context *context, const struct xf_a
     size_t floats = sequence_floats(a, &a->sequences[i]);
     most = floats > most ? floats : most;
   }
-  return most + context->threads * xf_tile_floats(a);
+  return most + context->threads * xf_tile_floats(a, XF_ATTENTION_ROWS);
 }
 
 static void standard_task(void *arg, size_t slot, size_t task)
@@ -52,10 +52,12 @@ static void standard_task(void *arg, size_t slot, size_t task)
   size_t tiles = (t.rows + XF_ATTENTION_ROWS - 1) / XF_ATTENTION_ROWS;
   t.head = task / tiles;
   size_t r0 = task % tiles * XF_ATTENTION_ROWS, n = xf_min(XF_ATTENTION_ROWS, t.rows - r0);
-  struct xf_tile_scratch scratch = xf_tile_scratch_at(s->a, s->slots + slot * xf_tile_floats(s->a));
+  float *base = s->slots + slot * xf_tile_floats(s->a, XF_ATTENTION_ROWS);
+  struct xf_tile_scratch scratch = xf_tile_scratch_at(s->a, base);
   scratch.lds = s->panels * XF_LANES;
   scratch.s = s->scores + (t.head * t.rows + r0) * scratch.lds;
-  struct xf_keys keys = {.n = s->sequence->kv_len,
+  struct xf_keys keys = {.type = s->a->kv.type,
+                         .n = s->sequence->kv_len,
                          .k = s->k + t.head * s->panels,
                          .v = s->v + t.head * s->panels,
                          .v_stride = s->a->kv.v_stride};
@@ -73,7 +75,7 @@ void xf_attention_standard(const xf_context *context, const struct xf_attention 
   for (size_t i = 0; i < a->n; i++) {
     struct standard s = {.context = context, .a = a, .sequence = &a->sequences[i]};
     s.panels = panels_of(s.sequence);
-    s.k = (const float **)(void *)workspace;
+    s.k = (const void **)(void *)workspace;
     s.v = s.k + a->kv_heads * s.panels;
     s.scores = workspace + pointer_floats(2 * a->kv_heads * s.panels);
     s.slots = workspace + sequence_floats(a, s.sequence);

@@ -17,15 +17,11 @@ static float scale_of(const struct xf_attention *a)
   return a->scale != 0 ? fabsf(a->scale) : (float)(1.0 / sqrt((double)a->kv.d_k));
 }
 
-static bool packs_keys(const struct xf_attention *a)
+size_t xf_tile_floats(const struct xf_attention *a, size_t rows)
 {
-  return a->view.page_len > 0;
-}
-
-size_t xf_tile_floats(const struct xf_attention *a)
-{
-  size_t d_k = xf_padded(a->kv.d_k), d_v = xf_padded(a->kv.d_v);
-  size_t packed = !packs_keys(a) ? 0 : xf_reads_v_in_place(a) ? d_k : d_k + d_v;
+  size_t d_k = xf_padded(a->kv.d_k), d_v = xf_padded(a->kv.d_v), packed = 0;
+  if (a->view.page_len > 0 || xf_widens_pages(a, rows))
+    packed = xf_reads_v_in_place(a) ? d_k : d_k + d_v;
   return XF_ATTENTION_ROWS * (d_v + d_k) + (has_bias(a) ? XF_ATTENTION_ROWS * XF_BLOCK : 0) +
          XF_BLOCK * packed;
 }
@@ -136,7 +132,8 @@ void xf_tile_partial(const xf_context *context, const struct xf_tile *t, size_t 
   gather_queries(t, r0, n, scratch->q);
   float scale = scale_of(t->a);
   bool adjusted = has_bias(t->a) || t->a->soft_cap != 0;
-  struct xf_attention_args args = {.rows = n,
+  struct xf_attention_args args = {.type = keys->type,
+                                   .rows = n,
                                    .d_k = t->a->kv.d_k,
                                    .d_v = t->a->kv.d_v,
                                    .q = scratch->q,

@@ -17,8 +17,9 @@ struct xf_tile {
 
 /* Keys of one KV head: panels from position first on. */
 struct xf_keys {
+  xf_type type; /* of the panels */
   size_t first, n;
-  const float *const *k, *const *v;
+  const void *const *k, *const *v;
   size_t v_stride;
 };
 
@@ -30,8 +31,7 @@ struct xf_tile_scratch {
   float *acc;  /* [rows][d_v rounded up to 16] */
   float *bias; /* [rows][XF_BLOCK], where scores get a bias */
   float *k;    /* [XF_BLOCK/16][d_k][16] and */
-  float *v; /* [XF_BLOCK][d_v rounded up to 16], where a host's tensors are packed, and not read in
-               place */
+  float *v;    /* [XF_BLOCK][d_v rounded up to 16], where keys are packed or widened */
 };
 
 struct xf_partials {
@@ -56,18 +56,26 @@ static inline bool xf_reads_v_in_place(const struct xf_attention *a)
          v->token > 0;
 }
 
-/* Floats of a scratch without its scores, and its division. */
-size_t xf_tile_floats(const struct xf_attention *a);
+/* Whether pages of 16 bits are widened into the scratch, once for all rows of a tile. The few rows
+ * of one call of the kernel have it read them where they lie: memory is their limit. */
+static inline bool xf_widens_pages(const struct xf_attention *a, size_t rows)
+{
+  return a->view.page_len == 0 && a->kv.type != XF_F32 && rows > XF_ATTENTION_ROWS;
+}
+
+/* Floats of a scratch without its scores, for tiles of that many rows at most; its division. */
+size_t xf_tile_floats(const struct xf_attention *a, size_t rows);
 struct xf_tile_scratch xf_tile_scratch_at(const struct xf_attention *a, float *base);
 
 struct xf_range xf_tile_range(const struct xf_tile *t, size_t r);
 float *xf_tile_out(const struct xf_tile *t, size_t r);
 
-/* The panels of keys [first, first + n) of the tile's head, n ≤ XF_BLOCK: those of packed pages, or
- * a host's keys packed into the scratch. k, v: [XF_BLOCK_PANELS]. */
+/* The panels of keys [first, first + n) of the tile's head, n ≤ XF_BLOCK: those of packed pages,
+ * where they lie or widened into the scratch, or a host's keys packed into it. k, v:
+ * [XF_BLOCK_PANELS]. */
 struct xf_keys xf_tile_keys(const xf_context *context, const struct xf_tile *t, size_t first,
-                            size_t n, const struct xf_tile_scratch *scratch, const float **k,
-                            const float **v);
+                            size_t n, const struct xf_tile_scratch *scratch, const void **k,
+                            const void **v);
 
 /* Attention of rows r0 … r0 + n − 1 over the keys alone: m and l, and acc in the scratch. */
 void xf_tile_partial(const xf_context *context, const struct xf_tile *t, size_t r0, size_t n,

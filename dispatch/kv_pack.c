@@ -10,17 +10,20 @@
 enum { POSITION_MAX = 1 << 30 };
 #define PAGE_MAX ((size_t)1 << 48)
 
-xf_status xf_kv_page_bytes(size_t page_len, size_t kv_heads, size_t d_k, size_t d_v, size_t *bytes,
-                           xf_error *error)
+xf_status xf_kv_page_bytes(xf_type type, size_t page_len, size_t kv_heads, size_t d_k, size_t d_v,
+                           size_t *bytes, xf_error *error)
 {
   if (!bytes) return xf_fail(error, XF_E_ARGUMENT, "xf_kv_page_bytes: bytes is NULL");
+  if (type != XF_F32 && type != XF_F16 && type != XF_BF16)
+    return xf_fail(error, XF_E_UNSUPPORTED, "type: packed pages hold f32, f16 or bf16, not %s",
+                   xf_type_name(type));
   if (page_len == 0 || page_len % XF_LANES || page_len > 1 << 20)
     return xf_fail(error, XF_E_SHAPE, "page_len: %zu is no multiple of 16 in 16 … 2^20", page_len);
   if (kv_heads == 0 || kv_heads > 1 << 16 || d_k == 0 || d_k > XF_HEAD_DIM_MAX || d_v == 0 ||
       d_v > XF_HEAD_DIM_MAX)
     return xf_fail(error, XF_E_SHAPE, "kv_heads %zu, head_dim %zu and %zu; 1 … 65536 and 1 … %d",
                    kv_heads, d_k, d_v, XF_HEAD_DIM_MAX);
-  *bytes = kv_heads * xf_kv_layout_dense(page_len, d_k, d_v).head_stride * sizeof(float);
+  *bytes = kv_heads * xf_kv_layout_dense(type, page_len, d_k, d_v).head_stride * xf_type_size(type);
   return XF_OK;
 }
 
@@ -53,13 +56,14 @@ static size_t page_of(const struct pool *pool, size_t i)
   return pool->table ? pool->table[i] : i;
 }
 
-static xf_status check_pool(const struct pool *pool, size_t needed, xf_error *error)
+static xf_status check_pool(const struct pool *pool, xf_type type, size_t needed, xf_error *error)
 {
-  if (pool->page_bytes < needed || pool->page_bytes > PAGE_MAX ||
-      pool->page_bytes % sizeof(float) || (uintptr_t)pool->pages % sizeof(float))
+  size_t size = xf_type_size(type);
+  if (pool->page_bytes < needed || pool->page_bytes > PAGE_MAX || pool->page_bytes % size ||
+      (uintptr_t)pool->pages % size)
     return xf_fail(error, XF_E_ARGUMENT,
-                   "pages: %p of %zu bytes each; %zu are needed, multiples of 4",
-                   (void *)pool->pages, pool->page_bytes, needed);
+                   "pages: %p of %zu bytes each; %zu are needed, multiples of %zu",
+                   (void *)pool->pages, pool->page_bytes, needed, size);
   size_t end;
   if (__builtin_mul_overflow(pool->n_pages, pool->page_bytes, &end) ||
       __builtin_add_overflow(end, (uintptr_t)pool->pages, &end))
@@ -85,8 +89,8 @@ static xf_status check_positions(const struct pool *pool, size_t page_len, size_
   return XF_OK;
 }
 
-xf_status xf_kv_pack(const xf_context *context, size_t page_len, const xf_view *k, const xf_view *v,
-                     size_t first, void *pages, size_t page_bytes, size_t n_pages,
+xf_status xf_kv_pack(const xf_context *context, xf_type type, size_t page_len, const xf_view *k,
+                     const xf_view *v, size_t first, void *pages, size_t page_bytes, size_t n_pages,
                      const uint32_t *page_table, xf_error *error)
 {
   if (!context || !k || !v || !pages)
@@ -95,19 +99,19 @@ xf_status xf_kv_pack(const xf_context *context, size_t page_len, const xf_view *
   if (status) return status;
   size_t n = (size_t)k->shape[0], heads = (size_t)k->shape[1], needed;
   size_t d_k = (size_t)k->shape[2], d_v = (size_t)v->shape[2];
-  status = xf_kv_page_bytes(page_len, heads, d_k, d_v, &needed, error);
+  status = xf_kv_page_bytes(type, page_len, heads, d_k, d_v, &needed, error);
   if (status) return status;
   const struct pool pool = {pages, page_bytes, n_pages, page_table};
-  status = check_pool(&pool, needed, error);
+  status = check_pool(&pool, type, needed, error);
   if (!status) status = check_positions(&pool, page_len, first, n, error);
   if (status) return status;
   if (xf_view_overlaps(k, pages, n_pages * page_bytes) ||
       xf_view_overlaps(v, pages, n_pages * page_bytes))
     return xf_fail(error, XF_E_ARGUMENT, "k, v: overlap the pages");
-  struct xf_kv_layout layout = xf_kv_layout_dense(page_len, d_k, d_v);
+  struct xf_kv_layout layout = xf_kv_layout_dense(type, page_len, d_k, d_v);
   for (size_t i = 0; i < n; i++) {
     size_t page = page_of(&pool, (first + i) / page_len), slot = (first + i) % page_len;
-    float *base = (float *)(void *)(pool.pages + page * page_bytes);
+    char *base = pool.pages + page * page_bytes;
     for (size_t head = 0; head < heads; head++) {
       float row_k[XF_HEAD_DIM_MAX], row_v[XF_HEAD_DIM_MAX];
       widen(context, k, i, head, row_k);

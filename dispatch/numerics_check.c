@@ -55,10 +55,11 @@ struct results {
 static void evaluate_tanh(const struct xf_kernels *kernels, float *p)
 {
   static const float zeros[N * XF_LANES];
-  const float *k = gates, *v = zeros;
+  const void *k = gates, *v = zeros;
   float q = 1, m, l, acc[XF_LANES];
   const size_t visible = N;
-  struct xf_attention_args a = {.rows = 1,
+  struct xf_attention_args a = {.type = XF_F32,
+                                .rows = 1,
                                 .d_k = 1,
                                 .d_v = 1,
                                 .q = &q,

@@ -1,6 +1,7 @@
 /* An engine of one's own around the library's attention: its threads, with a barrier between the
  * two phases, and its paged cache of bf16 keys and values, read through a page table where they
- * lie. The same steps run over packed pages, which need no conversion at all: equal bits. */
+ * lie. The same steps run over packed pages of the same type, which need no copying at all: equal
+ * bits. */
 #define _POSIX_C_SOURCE 200809L /* barriers */
 #include <pthread.h>
 #include <stdbool.h>
@@ -121,8 +122,8 @@ static xf_status append(const struct engine *e, struct cache *c, size_t sequence
   }
   xf_view k = {c->k[page][slot], XF_BF16, 3, {1, KV_HEADS, D}, {sizeof(token_kv), D * 2, 2}}, v = k;
   v.data = c->v[page][slot];
-  return xf_kv_pack(e->context, PAGE_LEN, &k, &v, position, c->packed, c->packed_bytes, PAGES,
-                    table, error);
+  return xf_kv_pack(e->context, XF_BF16, PAGE_LEN, &k, &v, position, c->packed, c->packed_bytes,
+                    PAGES, table, error);
 }
 
 /* One query of each sequence over all its keys. */
@@ -154,7 +155,7 @@ static void use_packed_pages(xf_attention_desc *desc, const struct cache *c)
 {
   desc->kv.layout = XF_KV_PACKED;
   desc->kv.k = (xf_view){
-      c->packed, XF_F32, 4, {PAGES, PAGE_LEN, KV_HEADS, D}, {(int64_t)c->packed_bytes, 0, 0, 0}};
+      c->packed, XF_BF16, 4, {PAGES, PAGE_LEN, KV_HEADS, D}, {(int64_t)c->packed_bytes, 0, 0, 0}};
   desc->kv.v = desc->kv.k;
 }
 
@@ -187,7 +188,8 @@ static xf_status run(struct engine *e, struct cache *c, xf_error *error)
 {
   xf_context_options options = {.struct_size = sizeof options, .threads = 1}; /* ours do the work */
   xf_status status = xf_context_create(&options, &e->context, error);
-  if (!status) status = xf_kv_page_bytes(PAGE_LEN, KV_HEADS, D, D, &c->packed_bytes, error);
+  if (!status)
+    status = xf_kv_page_bytes(XF_BF16, PAGE_LEN, KV_HEADS, D, D, &c->packed_bytes, error);
   if (status) return status;
   c->packed = calloc(PAGES, c->packed_bytes);
   for (int i = 0; i < 101 && !status; i++) status = append(e, c, 0, error);

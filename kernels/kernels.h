@@ -32,15 +32,17 @@ struct xf_linear_args {
 };
 
 /* One block of keys and values of one KV head, in panels of 16 keys. Pointers are to whole panels:
- * keys past the last visible one may hold anything, but must be readable. */
+ * keys past the last visible one may hold anything, but must be readable. Elements of 16 bits are
+ * widened exactly. */
 struct xf_attention_args {
+  xf_type type;          /* of k and v: XF_F32, XF_F16, XF_BF16 */
   size_t rows;           /* 1 … XF_ATTENTION_ROWS query rows */
   size_t d_k, d_v;       /* head_dim of q and k, of v and out */
   const float *q;        /* [rows][d_k] */
   const size_t *first;   /* [rows] ≤ visible, or NULL: zeros; the row sees keys */
   const size_t *visible; /* [rows]: first … visible−1 of the block; may be none */
-  const float *const *k; /* [ceil(max visible / 16)] panels [d_k][16] */
-  const float *const *v; /* the same, panels [16][v_stride]; only visible rows are read */
+  const void *const *k;  /* [ceil(max visible / 16)] panels [d_k][16] */
+  const void *const *v;  /* the same, panels [16][v_stride]; only visible rows are read */
   size_t v_stride;       /* ≥ d_v rounded up to 16; columns past d_v hold zeros */
   float c;               /* scale · log2 e, finite and > 0; log2 e where they are adjusted */
   /* Adjusted scores t take the place of s: first, with soft_cap, s = soft_cap · tanh(s · (scale /

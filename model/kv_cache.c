@@ -9,17 +9,18 @@
 /* K and V of one layer and all its heads. */
 static struct xf_kv_layout layer_layout(const xf_model *model)
 {
-  return xf_kv_layout_dense(XF_PAGE_LEN, model->config.head_dim, model->config.head_dim);
+  size_t d = model->config.head_dim;
+  return xf_kv_layout_dense(model->options.cache_type, XF_PAGE_LEN, d, d);
 }
 
-static size_t layer_floats(const xf_model *model)
+static size_t layer_elements(const xf_model *model)
 {
   return model->config.kv_heads * layer_layout(model).head_stride;
 }
 
-static size_t page_floats(const xf_model *model)
+static size_t page_elements(const xf_model *model)
 {
-  return model->config.layers * layer_floats(model);
+  return model->config.layers * layer_elements(model);
 }
 
 static size_t pages_for(size_t length)
@@ -30,8 +31,8 @@ static size_t pages_for(size_t length)
 struct xf_kv_layout xf_cache_layout(const xf_model *model, size_t layer)
 {
   struct xf_kv_layout layout = layer_layout(model);
-  layout.k_offset += layer * layer_floats(model);
-  layout.v_offset += layer * layer_floats(model);
+  layout.k_offset += layer * layer_elements(model);
+  layout.v_offset += layer * layer_elements(model);
   return layout;
 }
 
@@ -58,7 +59,8 @@ xf_status xf_cache_create(const xf_model *model, size_t capacity, xf_cache **out
 static void drop_pages(xf_cache *cache, size_t n)
 {
   for (; cache->n_pages > n; cache->n_pages--)
-    xf_unmap(cache->pages[cache->n_pages - 1], page_floats(cache->model), sizeof(float));
+    xf_unmap(cache->pages[cache->n_pages - 1], page_elements(cache->model),
+             xf_type_size(cache->model->options.cache_type));
 }
 
 void xf_cache_destroy(xf_cache *cache)
@@ -81,7 +83,8 @@ size_t xf_cache_capacity(const xf_cache *cache)
 
 size_t xf_cache_bytes(const xf_cache *cache)
 {
-  return cache->n_pages * page_floats(cache->model) * sizeof(float);
+  return cache->n_pages * page_elements(cache->model) *
+         xf_type_size(cache->model->options.cache_type);
 }
 
 xf_status xf_cache_truncate(xf_cache *cache, size_t length)
@@ -94,9 +97,9 @@ xf_status xf_cache_truncate(xf_cache *cache, size_t length)
 
 xf_status xf_cache_reserve(xf_cache *cache, size_t length, xf_error *error)
 {
-  size_t held = cache->n_pages;
+  size_t held = cache->n_pages, size = xf_type_size(cache->model->options.cache_type);
   for (; cache->n_pages < pages_for(length); cache->n_pages++) {
-    float *page = xf_map(page_floats(cache->model), sizeof *page);
+    void *page = xf_map(page_elements(cache->model), size);
     if (!page) {
       size_t position = cache->n_pages * XF_PAGE_LEN;
       drop_pages(cache, held);
@@ -122,7 +125,8 @@ xf_status xf_cache_export(const xf_cache *cache, size_t max_seq_len, float *cons
   for (size_t layer = 0; layer < c->layers; layer++) {
     struct xf_kv_layout layout = xf_cache_layout(cache->model, layer);
     for (size_t i = 0; i < cache->length; i++)
-      xf_kv_read(&layout, c->kv_heads, cache->pages, i, k[layer] + i * row, v[layer] + i * row);
+      xf_kv_read(cache->model->context->kernels, &layout, c->kv_heads, cache->pages, i,
+                 k[layer] + i * row, v[layer] + i * row);
     memset(k[layer] + cache->length * row, 0, rest * sizeof(float));
     memset(v[layer] + cache->length * row, 0, rest * sizeof(float));
   }

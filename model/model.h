@@ -27,17 +27,17 @@ struct xf_model {
   const xf_context *context;
   struct xf_config config;
   struct xf_weights weights;
-  xf_model_options options; /* chunk is never 0, attention never PLANNED */
+  xf_model_options options; /* chunk and cache_type are never 0, attention never PLANNED */
   bool planned_chunks;      /* prompts are cut as config.plan says */
   struct xf_idle *idle;
 };
 
 /* A page: for each layer, for each KV head, K [page_len/16][head_dim][16] then V
- * [page_len][head_dim rounded up to 16]. */
+ * [page_len][head_dim rounded up to 16], of the model's cache_type. */
 struct xf_cache {
   const xf_model *model;
   size_t capacity, length;
-  float **pages; /* [ceil(capacity / XF_PAGE_LEN)]; the first n_pages are allocated */
+  void **pages; /* [ceil(capacity / XF_PAGE_LEN)]; the first n_pages are allocated */
   size_t n_pages;
 };
 

@@ -155,8 +155,9 @@ xf_status xf_operator_keys(const xf_operator *op, float *k, float *v)
   const struct xf_attention *attention = &((const struct call *)op)->attention;
   const struct xf_attention_sequence *s = attention->sequences;
   size_t row = attention->kv_heads * attention->kv.d_k;
+  const struct xf_kernels *kernels = ((const struct call *)op)->pass->model->context->kernels;
   for (size_t i = 0; i < s->kv_len; i++)
-    xf_kv_read(&attention->kv, attention->kv_heads, s->pages, i, k + i * row, v + i * row);
+    xf_kv_read(kernels, &attention->kv, attention->kv_heads, s->pages, i, k + i * row, v + i * row);
   return XF_OK;
 }
 

@@ -106,15 +106,15 @@ void call_write_pages(struct call *c)
   const struct xf_kv_layout *kv = &a->kv;
   struct xf_attention_sequence *s = &c->sequences[a->n - 1];
   struct call_data *data = &c->data[a->n - 1];
-  size_t floats = kv->k_offset + a->kv_heads * kv->head_stride;
+  size_t bytes = (kv->k_offset + a->kv_heads * kv->head_stride) * xf_type_size(kv->type);
   data->n_pages = (s->kv_len + kv->page_len - 1) / kv->page_len;
   data->pages = malloc((data->n_pages + 1) * sizeof *data->pages);
   data->memory = malloc((data->n_pages + 1) * sizeof *data->memory);
   assert_true(data->pages && data->memory);
   for (size_t i = 0; i < data->n_pages; i++) {
-    data->memory[i] = guarded_new(floats * sizeof(float));
+    data->memory[i] = guarded_new(bytes);
     data->pages[i] = data->memory[i].data;
-    memset(data->pages[i], 0, floats * sizeof(float));
+    memset(data->pages[i], 0, bytes);
   }
   float nan[MOST_HEADS * MOST_D];
   for (size_t i = 0; i < a->kv_heads * MOST_D; i++) nan[i] = NAN;
@@ -123,6 +123,9 @@ void call_write_pages(struct call *c)
     int live = i < s->kv_len;
     xf_kv_write(kv, a->kv_heads, data->pages, i, live ? k : nan, live ? v : nan);
   }
+  size_t rows = s->kv_len * a->kv_heads;
+  for (size_t i = 0; i < rows * kv->d_k; i++) data->k[i] = rounded_to(kv->type, data->k[i]);
+  for (size_t i = 0; i < rows * kv->d_v; i++) data->v[i] = rounded_to(kv->type, data->v[i]);
   s->pages = data->pages;
   for (size_t i = 0; i < s->q_len; i++) {
     float *row = data->q + i * (size_t)a->q_stride;

@@ -26,7 +26,7 @@ int contexts_tear_down(void **state);
 /* One sequence's inputs in plain memory, and its pages. */
 struct call_data {
   float *q, *k, *v; /* [q_len][q_stride], [kv_len][kv_heads][d_k], [kv_len][kv_heads][d_v] */
-  float **pages;
+  void **pages;
   struct guarded *memory;
   size_t n_pages;
 };
@@ -38,13 +38,14 @@ struct call {
   struct call_data data[MOST_SEQUENCES];
 };
 
-/* kv.page_len, d_k and d_v are set: the other fields, with `gap` floats in front of the first head.
+/* kv.type, page_len, d_k and d_v are set: the other fields, with `gap` elements in front of the
+ * first head.
  */
 void call_set_layout(struct call *c, size_t gap);
 /* Adds a sequence with arrays to be filled. */
 struct call_data *call_add(struct call *c, size_t first, size_t q_len, size_t kv_len);
-/* Writes the last sequence's k and v to its pages; positions past kv_len hold NaN, and so do gaps
- * between rows of q. */
+/* Writes the last sequence's k and v to its pages, and rounds k and v to their type; positions past
+ * kv_len hold NaN, and so do gaps between rows of q. */
 void call_write_pages(struct call *c);
 void call_free(struct call *c);
 

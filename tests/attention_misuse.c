@@ -49,7 +49,7 @@ static void describe_pages(void)
   paged.kv.page_table_stride = TABLE;
   packed = paged;
   packed.kv.layout = XF_KV_PACKED;
-  assert_int_equal(xf_kv_page_bytes(KEYS, KV_HEADS, D_K, D_V, &bytes, NULL), XF_OK);
+  assert_int_equal(xf_kv_page_bytes(XF_F32, KEYS, KV_HEADS, D_K, D_V, &bytes, NULL), XF_OK);
   packed.kv.k = (xf_view){
       host.pages, XF_F32, 4, {PAGES, KEYS, KV_HEADS, D_K}, {(int64_t)bytes, INT64_MIN, 1, 77}};
   packed.kv.v = packed.kv.k;

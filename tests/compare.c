@@ -189,3 +189,17 @@ float from_f16(uint16_t bits)
     magnitude = ldexpf((float)(1024 + fraction), exponent - 25);
   return bits & 0x8000 ? -magnitude : magnitude;
 }
+
+float rounded_to(xf_type type, float x)
+{
+  return type == XF_F32 ? x : type == XF_F16 ? from_f16(to_f16(x)) : from_bf16(to_bf16(x));
+}
+
+void put_as(xf_type type, float x, void *at)
+{
+  uint16_t half = type == XF_F16 ? to_f16(x) : to_bf16(x);
+  if (type == XF_F32)
+    memcpy(at, &x, sizeof x);
+  else
+    memcpy(at, &half, sizeof half);
+}

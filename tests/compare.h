@@ -3,6 +3,7 @@
 #ifndef XF_TESTS_COMPARE_H
 #define XF_TESTS_COMPARE_H
 
+#include "exactflash/tensor.h"
 #include "tests/support.h"
 
 /* The parameters of the case that runs (printf); every failure below prints them. */
@@ -62,5 +63,9 @@ uint16_t to_f16(float x);
 /* And back, exactly, by arithmetic. */
 float from_bf16(uint16_t bits);
 float from_f16(uint16_t bits);
+/* The value that x has in XF_F32, XF_F16 or XF_BF16. */
+float rounded_to(xf_type type, float x);
+/* Writes it there. */
+void put_as(xf_type type, float x, void *at);
 
 #endif

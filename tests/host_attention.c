@@ -121,7 +121,8 @@ static void random_kv(struct rng *rng, struct host_case *c, int which)
 {
   static const xf_type types[] = {XF_F32, XF_F32, XF_F16, XF_BF16, XF_I8};
   size_t rows = c->batch * c->keys * c->kv_heads, d = host_case_d(c, which);
-  xf_type type = c->types[which] = types[rng_below(rng, 5)];
+  bool same = which == 1 && rng_below(rng, 2);
+  xf_type type = c->types[which] = same ? c->types[0] : types[rng_below(rng, 5)];
   size_t size = xf_type_size(type);
   c->kv[which] = new_array(rows * d, size);
   c->scales[which] = new_array(rows, sizeof(float));

@@ -91,6 +91,13 @@ static struct host_tensor tensor_of_kv(struct rng *rng, const struct host_call *
   return t;
 }
 
+/* Of packed pages: exact for both K and V. */
+static xf_type page_type(const struct host_case *c, struct host_options o)
+{
+  bool one = c->types[0] == c->types[1] && c->types[0] != XF_I8;
+  return one && !o.wide ? c->types[0] : XF_F32;
+}
+
 static void pack_sequence(struct rng *rng, struct host_call *call, const xf_context *context,
                           struct host_options o, size_t b)
 {
@@ -109,9 +116,10 @@ static void pack_sequence(struct rng *rng, struct host_call *call, const xf_cont
       host_tensor_fill(&t[which], source + (b * c->keys + from) * row);
     }
     xf_status status =
-        xf_kv_pack(context, call->inner, &t[0].view, &t[1].view, (size_t)call->kv_begin[b] + from,
-                   call->kv[0].memory.data, (size_t)call->kv[0].view.stride[0],
-                   (size_t)call->kv[0].view.shape[0], call->numbers + b * call->table_len, &error);
+        xf_kv_pack(context, call->kv[0].view.type, call->inner, &t[0].view, &t[1].view,
+                   (size_t)call->kv_begin[b] + from, call->kv[0].memory.data,
+                   (size_t)call->kv[0].view.stride[0], (size_t)call->kv[0].view.shape[0],
+                   call->numbers + b * call->table_len, &error);
     if (status) fail_msg("xf_kv_pack: %s", error.message);
     host_tensor_free(&t[0]), host_tensor_free(&t[1]);
   }
@@ -124,15 +132,16 @@ static void pack_pages(struct rng *rng, struct host_call *call, const xf_context
   const struct host_case *c = call->c;
   size_t bytes, pages = pages_of(call);
   xf_error error;
-  if (xf_kv_page_bytes(call->inner, c->kv_heads, c->d_k, c->d_v, &bytes, &error))
+  xf_type type = page_type(c, o);
+  if (xf_kv_page_bytes(type, call->inner, c->kv_heads, c->d_k, c->d_v, &bytes, &error))
     fail_msg("xf_kv_page_bytes: %s", error.message);
-  bytes += 4 * rng_below(rng, 3);
+  bytes += xf_type_size(type) * rng_below(rng, 3);
   struct host_tensor *t = &call->kv[0];
   t->bytes = pages * bytes;
   t->memory = guarded_new(t->bytes);
   memset(t->memory.data, 0, t->bytes);
   t->view = (xf_view){t->memory.data,
-                      XF_F32,
+                      type,
                       4,
                       {(int64_t)pages, (int64_t)call->inner, (int64_t)c->kv_heads, (int64_t)c->d_k},
                       {(int64_t)bytes}};

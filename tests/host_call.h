@@ -11,7 +11,8 @@ struct host_options {
   xf_kv_layout_kind layout;
   size_t page_len;
   bool padded; /* keys begin behind some others, which hold NaN */
-  bool wide;   /* K and V as f32; packed pages always hold that */
+  bool
+      wide; /* K and V as f32; packed pages hold that, too, where a type of 16 bits is not both's */
 };
 
 struct host_call {

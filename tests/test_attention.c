@@ -14,8 +14,10 @@ enum {
   MOST_STRIDE = MOST_D + 16
 };
 
-/* One block in plain memory, row by row; keys and values past `keys` are garbage. */
+/* One block in plain memory, row by row; keys and values past `keys` are garbage. K and V are exact
+ * in `type`, as which panels may hold them. */
 struct block {
+  xf_type type;
   size_t rows, d_k, d_v, keys, v_stride, lds, shift;
   size_t visible[XF_ATTENTION_ROWS];
   float c;
@@ -64,27 +66,30 @@ static size_t acc_width(const struct block *b)
 }
 
 /* K and V of the block in panels, each panel at a guard page of its own. */
-static void pack(const struct block *b, const float **k, const float **v)
+static void pack(const struct block *b, xf_type type, const void **k, const void **v)
 {
+  size_t size = xf_type_size(type);
   for (size_t p = 0; p * XF_LANES < b->keys; p++) {
-    float *kp = arena_floats(&k_arenas[p], b->d_k * XF_LANES, b->shift);
-    float *vp = arena_floats(&v_arenas[p], b->v_stride * XF_LANES, b->shift);
-    memset(vp, 0, b->v_stride * XF_LANES * sizeof *vp);
+    char *kp = arena_cut(&k_arenas[p], b->d_k * XF_LANES, size, b->shift);
+    char *vp = arena_cut(&v_arenas[p], b->v_stride * XF_LANES, size, b->shift);
+    memset(vp, 0, b->v_stride * XF_LANES * size);
     for (size_t lane = 0; lane < XF_LANES; lane++) {
       size_t key = p * XF_LANES + lane;
-      for (size_t d = 0; d < b->d_k; d++) kp[d * XF_LANES + lane] = b->k[key * b->d_k + d];
-      memcpy(vp + lane * b->v_stride, b->v + key * b->d_v, b->d_v * sizeof *vp);
+      for (size_t d = 0; d < b->d_k; d++)
+        put_as(type, b->k[key * b->d_k + d], kp + (d * XF_LANES + lane) * size);
+      for (size_t d = 0; d < b->d_v; d++)
+        put_as(type, b->v[key * b->d_v + d], vp + (lane * b->v_stride + d) * size);
     }
     k[p] = kp, v[p] = vp;
   }
 }
 
-/* Runs rows first … first + rows − 1 of the block. */
-static void run_rows(const struct xf_kernels *isa, const struct block *b, size_t first, size_t rows,
-                     struct result *out)
+/* Runs rows first … first + rows − 1 of the block with panels of that type. */
+static void run_rows_as(const struct xf_kernels *isa, const struct block *b, xf_type type,
+                        size_t first, size_t rows, struct result *out)
 {
-  const float *k[MOST_PANELS], *v[MOST_PANELS];
-  pack(b, k, v);
+  const void *k[MOST_PANELS], *v[MOST_PANELS];
+  pack(b, type, k, v);
   size_t width = acc_width(b), shift = b->shift, *visible;
   visible = arena_cut(&visible_arena, rows, sizeof *visible, 0);
   memcpy(visible, b->visible + first, rows * sizeof *visible);
@@ -92,7 +97,8 @@ static void run_rows(const struct xf_kernels *isa, const struct block *b, size_t
   float *acc = arena_floats(&acc_arena, rows * width, shift);
   float *s = arena_floats(&s_arena, rows * b->lds, shift);
   const float *q = arena_copy(&q_arena, rows * b->d_k, shift, b->q + first * b->d_k);
-  struct xf_attention_args a = {.rows = rows,
+  struct xf_attention_args a = {.type = type,
+                                .rows = rows,
                                 .d_k = b->d_k,
                                 .d_v = b->d_v,
                                 .q = q,
@@ -116,6 +122,12 @@ static void run_rows(const struct xf_kernels *isa, const struct block *b, size_t
   memcpy(out->acc + first * width, acc, rows * width * sizeof *acc);
 }
 
+static void run_rows(const struct xf_kernels *isa, const struct block *b, size_t first, size_t rows,
+                     struct result *out)
+{
+  run_rows_as(isa, b, XF_F32, first, rows, out);
+}
+
 static size_t random_visible(struct rng *rng, size_t keys)
 {
   switch (rng_below(rng, 5)) {
@@ -133,6 +145,8 @@ static void fill_block(struct rng *rng, struct block *b, enum fill fill)
   fill_array(rng, fill, XF_BLOCK * b->d_v, b->v);
   if (fill == FILL_RISING || fill == FILL_FALLING) /* scores that rise or fall from key to key */
     for (size_t i = 0; i < b->rows * b->d_k; i++) b->q[i] = 1 + 0.5f * rng_uniform(rng);
+  for (size_t i = 0; i < XF_BLOCK * b->d_k; i++) b->k[i] = rounded_to(b->type, b->k[i]);
+  for (size_t i = 0; i < XF_BLOCK * b->d_v; i++) b->v[i] = rounded_to(b->type, b->v[i]);
   /* Keys that no row may see: NaN and infinities must not leak. */
   for (size_t i = b->keys * b->d_k; i < XF_BLOCK * b->d_k; i++) b->k[i] = i & 1 ? NAN : INFINITY;
   for (size_t i = b->keys * b->d_v; i < XF_BLOCK * b->d_v; i++) b->v[i] = i & 1 ? -INFINITY : NAN;
@@ -140,7 +154,9 @@ static void fill_block(struct rng *rng, struct block *b, enum fill fill)
 
 static void random_block(struct rng *rng, struct block *b, enum fill fill, size_t d_k, size_t d_v)
 {
+  static const xf_type types[] = {XF_F16, XF_BF16};
   uint64_t seed = rng->state;
+  b->type = types[rng_below(rng, 2)];
   b->rows = 1 + rng_below(rng, XF_ATTENTION_ROWS);
   b->d_k = d_k, b->d_v = d_v;
   b->keys = 0;
@@ -155,9 +171,9 @@ static void random_block(struct rng *rng, struct block *b, enum fill fill, size_
   b->shift = rng_below(rng, 2);
   b->c = 1.442695f / sqrtf((float)d_k) * (1.5f + rng_uniform(rng));
   fill_block(rng, b, fill);
-  this_case("seed %llu %s rows %zu d_k %zu d_v %zu keys %zu v_stride %zu lds %zu shift %zu",
-            (unsigned long long)seed, fill_names[fill], b->rows, d_k, d_v, b->keys, b->v_stride,
-            b->lds, b->shift);
+  this_case("seed %llu %s %s rows %zu d_k %zu d_v %zu keys %zu v_stride %zu lds %zu shift %zu",
+            (unsigned long long)seed, fill_names[fill], xf_type_name(b->type), b->rows, d_k, d_v,
+            b->keys, b->v_stride, b->lds, b->shift);
 }
 
 static void random_heads(struct rng *rng, struct block *b, enum fill fill, size_t most)
@@ -232,6 +248,8 @@ static void check_block(struct rng *rng, const struct block *b, int with_oracle)
   for (const struct xf_kernels *isa = NULL; (isa = next_isa(isa));) {
     run_rows(isa, b, 0, b->rows, &got);
     expect_result(b, isa->name, "attention_block", &got, &want);
+    run_rows_as(isa, b, b->type, 0, b->rows, &got);
+    expect_result(b, isa->name, "panels of 16 bits", &got, &want);
   }
 }
 

@@ -183,7 +183,7 @@ static void refuse_page(size_t page_len, size_t kv_heads, size_t d_k, size_t d_v
 {
   size_t bytes = 5;
   xf_error error = {0};
-  xf_status status = xf_kv_page_bytes(page_len, kv_heads, d_k, d_v, &bytes, &error);
+  xf_status status = xf_kv_page_bytes(XF_BF16, page_len, kv_heads, d_k, d_v, &bytes, &error);
   if (status != XF_E_SHAPE || error.status != status || bytes != 5 || !error.message[0])
     fail_msg("page of %zu, %zu heads, %zu, %zu: %s", page_len, kv_heads, d_k, d_v,
              xf_status_string(status));
@@ -200,12 +200,25 @@ static void test_page_bytes(void **state)
     refuse_page(16, 1, bad[i], 64);
     refuse_page(16, 1, 64, bad[i]);
   }
-  assert_int_equal(xf_kv_page_bytes(16, 1, 1, 1, NULL, NULL), XF_E_ARGUMENT);
+  assert_int_equal(xf_kv_page_bytes(XF_F32, 16, 1, 1, 1, NULL, NULL), XF_E_ARGUMENT);
+  const xf_type types[] = {0, XF_I8, XF_BOOL, XF_Q8_0, (xf_type)99};
+  for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+    size_t bytes = 5;
+    xf_error error = {0};
+    xf_status status = xf_kv_page_bytes(types[i], 16, 1, 1, 1, &bytes, &error);
+    expect_failure("type", status, &error, XF_E_UNSUPPORTED, "type");
+    assert_int_equal(bytes, 5);
+  }
+  size_t whole, half;
+  assert_int_equal(xf_kv_page_bytes(XF_F32, 48, 3, 20, 30, &whole, NULL), XF_OK);
+  assert_int_equal(xf_kv_page_bytes(XF_F16, 48, 3, 20, 30, &half, NULL), XF_OK);
+  assert_int_equal(whole, 2 * half);
 }
 
 struct pack {
   const char *word;
   xf_status status;
+  xf_type type;
   size_t page_len;
   xf_view k, v;
   size_t first;
@@ -217,8 +230,8 @@ struct pack {
 static void run_pack(const struct pack *p)
 {
   xf_error error = {0};
-  xf_status status = xf_kv_pack(misuse_context, p->page_len, &p->k, &p->v, p->first, p->pages,
-                                p->page_bytes, p->n_pages, p->table, &error);
+  xf_status status = xf_kv_pack(misuse_context, p->type, p->page_len, &p->k, &p->v, p->first,
+                                p->pages, p->page_bytes, p->n_pages, p->table, &error);
   if (p->status) {
     expect_failure(p->word, status, &error, p->status, p->word);
   } else if (status) {
@@ -230,11 +243,11 @@ static void test_pack(void **state)
 {
   (void)state;
   size_t bytes = (size_t)packed.kv.k.stride[0], row = KV_HEADS * D_K * 4;
-  struct pack good = {"", XF_OK, KEYS, {0}, {0}, 3, host.pages, bytes, PAGES, host.table};
+  struct pack good = {"", XF_OK, XF_F32, KEYS, {0}, {0}, 3, host.pages, bytes, PAGES, host.table};
   good.k = (xf_view){host.k, XF_F32, 3, {9, KV_HEADS, D_K}, {(int64_t)row, D_K * 4, 4}};
   good.v = (xf_view){host.v, XF_F32, 3, {9, KV_HEADS, D_V}, {(int64_t)row, D_V * 4, 4}};
-  struct pack bad[26];
-  for (int i = 0; i < 26; i++) bad[i] = good, bad[i].word = "k:", bad[i].status = XF_E_ARGUMENT;
+  struct pack bad[28];
+  for (int i = 0; i < 28; i++) bad[i] = good, bad[i].word = "k:", bad[i].status = XF_E_ARGUMENT;
   bad[0].pages = NULL, bad[0].word = "pages";
   bad[1].pages = (char *)host.pages + 2, bad[1].word = "pages";
   bad[2].page_bytes = bytes - 4, bad[2].word = "pages";
@@ -262,21 +275,23 @@ static void test_pack(void **state)
   bad[23].n_pages = SIZE_MAX, bad[23].word = "n_pages";
   bad[24].k.data = host.pages + 7, bad[24].word = "k, v: overlap";
   bad[25].v.data = (const char *)host.pages + bytes * PAGES - 4, bad[25].word = "k, v: overlap";
-  for (int i = 0; i < 26; i++) run_pack(&bad[i]);
+  bad[26].type = XF_I8, bad[26].word = "type", bad[26].status = XF_E_UNSUPPORTED;
+  bad[27].type = XF_F16, bad[27].pages = (char *)host.pages + 1, bad[27].word = "pages";
+  for (int i = 0; i < 28; i++) run_pack(&bad[i]);
   run_pack(&good);
   xf_error error;
   expect_failure(
       "context",
-      xf_kv_pack(NULL, KEYS, &good.k, &good.v, 0, host.pages, bytes, PAGES, NULL, &error), &error,
-      XF_E_ARGUMENT, "context");
-  expect_failure(
-      "k",
-      xf_kv_pack(misuse_context, KEYS, NULL, &good.v, 0, host.pages, bytes, PAGES, NULL, &error),
-      &error, XF_E_ARGUMENT, "k");
-  expect_failure(
-      "v",
-      xf_kv_pack(misuse_context, KEYS, &good.k, NULL, 0, host.pages, bytes, PAGES, NULL, &error),
-      &error, XF_E_ARGUMENT, "v");
+      xf_kv_pack(NULL, XF_F32, KEYS, &good.k, &good.v, 0, host.pages, bytes, PAGES, NULL, &error),
+      &error, XF_E_ARGUMENT, "context");
+  expect_failure("k",
+                 xf_kv_pack(misuse_context, XF_F32, KEYS, NULL, &good.v, 0, host.pages, bytes,
+                            PAGES, NULL, &error),
+                 &error, XF_E_ARGUMENT, "k");
+  expect_failure("v",
+                 xf_kv_pack(misuse_context, XF_F32, KEYS, &good.k, NULL, 0, host.pages, bytes,
+                            PAGES, NULL, &error),
+                 &error, XF_E_ARGUMENT, "v");
 }
 
 int main(void)

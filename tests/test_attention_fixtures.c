@@ -51,11 +51,11 @@ static float *read_floats(const struct shape *s, const char *name, size_t n)
 }
 
 /* The case's batch as sequences of one call. */
-static void load_call(const struct shape *s, struct call *c)
+static void load_call(const struct shape *s, xf_type pages, struct call *c)
 {
   memset(c, 0, sizeof *c);
   size_t d = s->head_dim, q_row = s->q_heads * d, kv_row = s->kv_heads * d;
-  c->a.kv = (struct xf_kv_layout){.page_len = 64, .d_k = d, .d_v = d};
+  c->a.kv = (struct xf_kv_layout){.type = pages, .page_len = 64, .d_k = d, .d_v = d};
   c->a.q_heads = s->q_heads, c->a.kv_heads = s->kv_heads;
   c->a.q_stride = c->a.out_stride = q_row;
   c->a.scale = (float)s->scale;
@@ -103,10 +103,10 @@ static double worst_share(const struct shape *s, const float *out, const float *
   return worst;
 }
 
-static void check_case(const char *name, const struct shape *s)
+static void check_case(const char *name, const struct shape *s, xf_type pages)
 {
   struct call c;
-  load_call(s, &c);
+  load_call(s, pages, &c);
   size_t n_lse = s->batch * s->q_len * s->q_heads, n_out = n_lse * s->head_dim;
   struct expected e = {read_floats(s, "out", n_out), read_floats(s, "lse", n_lse),
                        read_floats(s, "mag", n_out)};
@@ -119,11 +119,11 @@ static void check_case(const char *name, const struct shape *s)
       for (size_t b = 0; b < s->batch; b++)
         share = fmax(share, worst_share(s, got.out[b], got.lse[b], &e, b));
       if (!(share <= 1))
-        fail_msg("%s: %s attention on %s errs by %.3g of its tolerance", name,
-                 kind == FLASH ? "flash" : "standard", k->name, share);
+        fail_msg("%s: %s attention over %s pages on %s errs by %.3g of its tolerance", name,
+                 kind == FLASH ? "flash" : "standard", xf_type_name(pages), k->name, share);
       if (k == &xf_kernels_scalar)
-        print_message("%-20s %s: %.2f of its tolerance\n", name,
-                      kind == FLASH ? "flash" : "standard", share);
+        print_message("%-20s %s, %s pages: %.2f of its tolerance\n", name,
+                      kind == FLASH ? "flash" : "standard", xf_type_name(pages), share);
     }
     xf_context_destroy(context);
   }
@@ -206,14 +206,18 @@ static void run_public(const xf_context *context, const struct shape *s, xf_type
   free(workspace);
 }
 
+/* The type of 16 bits in which a case has K and V, else f32. */
+static xf_type exact_type(const char *name)
+{
+  return strcmp(name, "kv_bf16") == 0 ? XF_BF16 : strcmp(name, "kv_f16") == 0 ? XF_F16 : XF_F32;
+}
+
 static void check_public(const char *name, const struct shape *s)
 {
   struct host_arrays h = load_arrays(s);
   struct expected e = {read_floats(s, "out", h.n_out), read_floats(s, "lse", h.n_lse),
                        read_floats(s, "mag", h.n_out)};
-  xf_type exact = strcmp(name, "kv_bf16") == 0  ? XF_BF16
-                  : strcmp(name, "kv_f16") == 0 ? XF_F16
-                                                : XF_F32;
+  xf_type exact = exact_type(name);
   const xf_type types[] = {XF_F32, exact};
   for (const struct xf_kernels *k = NULL; (k = next_isa(k));) {
     xf_context *context = context_new(k->name, 2, thread_each);
@@ -247,7 +251,9 @@ static void test_fixtures(void **state)
     struct shape s = shape_of(item);
     const cJSON *name = cJSON_GetObjectItemCaseSensitive(item, "name");
     assert_true(cJSON_IsString(name) && s.batch <= MOST_SEQUENCES && s.kv_heads <= MOST_HEADS);
-    check_case(name->valuestring, &s);
+    check_case(name->valuestring, &s, XF_F32);
+    xf_type exact = exact_type(name->valuestring);
+    if (exact != XF_F32) check_case(name->valuestring, &s, exact);
     check_public(name->valuestring, &s);
   }
   cJSON_Delete(manifest);

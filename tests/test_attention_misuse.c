@@ -70,7 +70,10 @@ static void test_options(void **state)
       {&paged, "page_table_stride", FIELD(kv.page_table_stride), 0, XF_E_SHAPE},
       {&packed, "kv.v", FIELD(kv.v.data), ADDRESS(host.pages) + 4, XF_E_ARGUMENT},
       {&packed, "kv.k", FIELD(kv.k.stride[0]), 64, XF_E_SHAPE},
-      {&packed, "kv.k", FIELD(kv.k.type), XF_BF16, XF_E_UNSUPPORTED},
+      {&packed, "kv.k", FIELD(kv.k.type), XF_I8, XF_E_UNSUPPORTED},
+      {&packed, "kv.v", FIELD(kv.v.type), XF_I8, XF_E_UNSUPPORTED},
+      {&packed, "kv.v", FIELD(kv.k.type), XF_BF16, XF_E_ARGUMENT},
+      {&packed, "kv.v", FIELD(kv.v.type), XF_F16, XF_E_ARGUMENT},
       {&packed, "page_len", FIELD(q.rank), 4, XF_E_SHAPE}, /* with page_len 24, see below */
   };
   size_t n = sizeof misuses / sizeof *misuses;

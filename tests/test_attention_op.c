@@ -21,12 +21,14 @@ static void add_sequence(struct rng *rng, struct call *c, enum fill fill, size_t
 
 static void random_heads(struct rng *rng, struct call *c, size_t most_d)
 {
+  static const xf_type types[] = {XF_F32, XF_F16, XF_BF16};
   memset(c, 0, sizeof *c);
   struct xf_attention *a = &c->a;
   a->kv_heads = 1 + rng_below(rng, 4);
   a->q_heads = a->kv_heads * (1 + rng_below(rng, 5));
   size_t d = 1 + rng_below(rng, most_d), page_len = 16 * (1 + rng_below(rng, 5));
-  a->kv = (struct xf_kv_layout){.page_len = page_len, .d_k = d, .d_v = d};
+  a->kv = (struct xf_kv_layout){
+      .type = types[rng_below(rng, 3)], .page_len = page_len, .d_k = d, .d_v = d};
   if (rng_below(rng, 3) == 0) a->kv.d_v = 1 + rng_below(rng, most_d);
   call_set_layout(c, rng_below(rng, 50)); /* another layer's share of the page */
   a->q_stride = a->q_heads * d + rng_below(rng, 7);
@@ -100,9 +102,9 @@ static void name_case(const struct call *c, uint64_t seed)
     snprintf(text + strlen(text), sizeof text - strlen(text), " first %zu q_len %zu kv_len %zu;",
              s->first, s->q_len, s->kv_len);
   }
-  this_case("seed %llu heads %zu/%zu d_k %zu d_v %zu page %zu causal %d:%s",
-            (unsigned long long)seed, a->q_heads, a->kv_heads, a->kv.d_k, a->kv.d_v, a->kv.page_len,
-            a->causal, text);
+  this_case("seed %llu %s heads %zu/%zu d_k %zu d_v %zu page %zu causal %d:%s",
+            (unsigned long long)seed, xf_type_name(a->kv.type), a->q_heads, a->kv_heads, a->kv.d_k,
+            a->kv.d_v, a->kv.page_len, a->causal, text);
 }
 
 static void random_call(struct rng *rng, struct call *c, size_t most_keys)
@@ -260,7 +262,7 @@ static void test_kv_round_trip(void **state)
     add_sequence(&rng, &c, FILL_SPECIAL, 0, 1, kv_len);
     name_case(&c, i);
     for (size_t position = 0; position < kv_len; position++) {
-      xf_kv_read(&c.a.kv, c.a.kv_heads, c.data[0].pages, position, k, v);
+      xf_kv_read(&xf_kernels_scalar, &c.a.kv, c.a.kv_heads, c.data[0].pages, position, k, v);
       expect_bits("k read back", "any", k, c.data[0].k + position * n_k, n_k);
       expect_bits("v read back", "any", v, c.data[0].v + position * n_v, n_v);
     }

@@ -25,7 +25,8 @@ struct suite {
   const char *name, *path;
   xf_activations activations;
   size_t length[SEQUENCES], kept[SEQUENCES];
-  bool attention; /* also vary what only attention sees */
+  bool attention;     /* also vary what only attention sees */
+  xf_type cache_type; /* 0: the default */
   size_t vocab;
   int32_t *tokens[SEQUENCES];
   float *want[SEQUENCES]; /* [length, vocab] */
@@ -154,7 +155,8 @@ static void compare_models(const struct suite *suite, struct configuration *c,
                                 .split = c->split,
                                 .q_block = c->q_block,
                                 .chunk = c->chunk,
-                                .activations = suite->activations};
+                                .activations = suite->activations,
+                                .cache_type = suite->cache_type};
     xf_model *model = open_model(context, suite->path, &options);
     compare_calls(suite, c, model, rng);
     xf_model_close(model);
@@ -163,7 +165,9 @@ static void compare_models(const struct suite *suite, struct configuration *c,
 
 static xf_model *open_plain(const xf_context *context, const struct suite *suite)
 {
-  xf_model_options options = {.struct_size = sizeof options, .activations = suite->activations};
+  xf_model_options options = {.struct_size = sizeof options,
+                              .activations = suite->activations,
+                              .cache_type = suite->cache_type};
   return open_model(context, suite->path, &options);
 }
 
@@ -249,9 +253,8 @@ static void test_suite(struct suite *suite)
 }
 
 /* Sizes that are no multiples of 16, three queries to a KV head, and keys in two blocks. */
-static void test_tiny(void **state)
+static void check_tiny(const char *name, xf_type type, xf_type cache_type, bool attention)
 {
-  xf_type type = *(const xf_type *)*state;
   struct tiny_model tiny = {.hidden = 84,
                             .intermediate = 196,
                             .layers = 2,
@@ -262,13 +265,26 @@ static void test_tiny(void **state)
                             .type = type,
                             .seed = 5};
   char *folder = write_tiny_model(&tiny);
-  struct suite suite = {.name = xf_type_name(type),
+  struct suite suite = {.name = name,
                         .path = folder,
                         .length = {37, 150, 560},
                         .kept = {0, 120, 500},
-                        .attention = type == XF_F32};
+                        .attention = attention,
+                        .cache_type = cache_type};
   test_suite(&suite);
   free(folder);
+}
+
+static void test_tiny(void **state)
+{
+  xf_type type = *(const xf_type *)*state;
+  check_tiny(xf_type_name(type), type, 0, type == XF_F32);
+}
+
+static void test_cache(void **state)
+{
+  xf_type type = *(const xf_type *)*state;
+  check_tiny(type == XF_F16 ? "cache-f16" : "cache-bf16", XF_F32, type, type == XF_F16);
 }
 
 static void test_demo_model(void **state)
@@ -349,6 +365,8 @@ int main(void)
       {"f32", test_tiny, NULL, NULL, &types[0]},
       {"bf16", test_tiny, NULL, NULL, &types[1]},
       {"f16", test_tiny, NULL, NULL, &types[2]},
+      {"cache-bf16", test_cache, NULL, NULL, &types[1]},
+      {"cache-f16", test_cache, NULL, NULL, &types[2]},
       cmocka_unit_test(test_demo_model),
       cmocka_unit_test(test_quants),
       cmocka_unit_test(test_mixes),

@@ -14,25 +14,28 @@ SAMPLING = ["--temp", "--top_k", "--top_p", "--min_p", "--typical", "--repeat_pe
 OPTIONS = {
     "generate": ["-p", "--file", "--no-bos", "--parse-special", "-n", *SAMPLING, "--logprobs",
                  "--ignore-eos", "--echo", "--json", "-m", "--ctx", "--kv_cache_max_len", "--chunk",
-                 "--attention", "--trace", "--activations", "--threads", "--isa", "--help"],
+                 "--attention", "--trace", "--cache-type", "--activations", "--threads", "--isa",
+                 "--help"],
     "chat": ["--system", "--template", "--session", "-n", *SAMPLING, "-m", "--ctx",
-             "--kv_cache_max_len", "--chunk", "--attention", "--trace", "--activations", "--threads", "--isa", "--help"],
+             "--kv_cache_max_len", "--chunk", "--attention", "--trace", "--cache-type",
+             "--activations", "--threads", "--isa", "--help"],
     "logits": ["--ids", "--all", "-o", "-m", "--ctx", "--kv_cache_max_len", "--chunk",
-               "--attention", "--trace", "--activations", "--threads", "--isa", "--help"],
+               "--attention", "--trace", "--cache-type", "--activations", "--threads", "--isa", "--help"],
     "tokenize": ["-p", "--file", "--no-bos", "--parse-special", "--json", "-m", "--help"],
     "perplexity": ["--file", "--ctx", "--json", "-m", "--chunk", "--attention", "--trace",
-                   "--activations", "--threads", "--isa", "--help"],
+                   "--cache-type", "--activations", "--threads", "--isa", "--help"],
     "bench": ["-p", "-n", "-r", "--json", "--plot", "--run-to", "-m", "--chunk",
-              "--attention", "--trace", "--activations", "--threads", "--isa", "--help"],
+              "--attention", "--trace", "--cache-type", "--activations", "--threads", "--isa", "--help"],
     "selftest": ["-p", "-n", "--json", "-m", "--activations", "--threads", "--isa", "--help"],
     "convert": ["--checkpoint_path", "--output", "--output_path", "--output_name_prefix",
                 "--quantize", "--prefill_seq_lens", "--kv_cache_max_len", "--use_flash_attention",
                 "--force", "--threads", "--isa", "--help"],
     "verify": ["--prompts", "--max-new-tokens", "--converted", "--checkpoint_path", "--quick",
-               "--json", "-m", "--activations", "--threads", "--isa", "--help"],
+               "--json", "-m", "--cache-type", "--activations", "--threads", "--isa", "--help"],
     "man": ["-o", "--help"],
     "completion": ["--help"],
-    "info": ["--json", "-m", "--ctx", "--kv_cache_max_len", "--activations", "--threads", "--isa", "--help"],
+    "info": ["--json", "-m", "--ctx", "--kv_cache_max_len", "--cache-type", "--activations",
+             "--threads", "--isa", "--help"],
 }
 
 
@@ -100,6 +103,7 @@ class Usage(Case):
             "--kv_cache_max_len": ["-1", "1e3"],
             "--attention": ["", "flas", "flash|standard", "FLASH"],
             "--activations": ["", "int", "int8|f32", "i8", "F32"],
+            "--cache-type": ["", "i8", "F16", "f32|f16", "float16"],
         }
         for option, values in wrong.items():
             name = "--ctx" if option == "--kv_cache_max_len" else option
@@ -207,6 +211,8 @@ class Info(Case):
         self.assertEqual(answer["machine"]["isa"], answer["machine"]["isas"][0])
         self.assertIn("scalar", answer["machine"]["isas"])
         self.assertGreater(answer["machine"]["threads"], 0)
+        self.assertEqual(answer["memory"]["kv_type"], "f32")
+        self.assertEqual(answer["memory"]["kv_bytes_per_position"], 2 * 4 * 12 * 2 * 64)
         self.assertEqual(answer["memory"]["kv_capacity"], 2048)
         # bf16, without the embedding, whose rows are read from the file.
         self.assertGreaterEqual(answer["memory"]["weight_bytes"], 2 * (11540736 - 4096 * 256))
@@ -218,6 +224,10 @@ class Info(Case):
         self.assertEqual(answer["machine"]["isa"], "scalar")
         self.assertEqual(answer["machine"]["threads"], 2)
         self.assertEqual(answer["memory"]["kv_capacity"], 5)
+        for cache in ("f16", "bf16"):
+            answer = json.loads(self.good("info", "--json", "--cache-type", cache))
+            self.assertEqual(answer["memory"]["kv_type"], cache)
+            self.assertEqual(answer["memory"]["kv_bytes_per_position"], 2 * 2 * 12 * 2 * 64)
         answer = json.loads(self.good("info", "--json", env=environment(XF_ISA="scalar")))
         self.assertEqual(answer["machine"]["isa"], "scalar")
 

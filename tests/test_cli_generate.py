@@ -162,6 +162,17 @@ class Logits(Case):
         standard = array.array("f", self.logits("--ids", self.IDS, "--attention", "standard")[1])
         self.assertLess(max(abs(a - b) for a, b in zip(flash, standard)), 1e-3)
 
+    def test_cache_types(self):
+        """Logits of their own, the same whatever changes speed only."""
+        exact = array.array("f", self.logits("--ids", self.IDS)[1])
+        for cache, most in (("f16", 0.05), ("bf16", 0.5)):
+            change = ["--ids", self.IDS, "--cache-type", cache]
+            wanted = self.logits(*change)[1]
+            values = array.array("f", wanted)
+            self.assertTrue(0 < max(abs(a - b) for a, b in zip(exact, values)) < most, cache)
+            for speed in (["--chunk", "1"], ["--isa", "scalar", "--threads", "1"]):
+                self.assertEqual(self.logits(*change, *speed)[1], wanted, speed)
+
     def test_standard_output(self):
         self.assertEqual(self.npy(self.good("logits", "--ids", "1,2", "--all", "-o", "-"))[0], 2)
 

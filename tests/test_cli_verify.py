@@ -35,6 +35,13 @@ class Flash(Case):
         for check in answer["checks"][3:5]:
             self.assertTrue(0 < check["mean_difference"] <= check["max_difference"] < check["bound"])
 
+    def test_cache_types(self):
+        """Roundings that fall to the other side move logits further."""
+        self.write_small_model()
+        for cache in ("f16", "bf16"):
+            self.assertEqual(self.good("verify", "flash", "-m", self.folder, *SHORT, "--cache-type",
+                                       cache).splitlines()[-1], b"PASS")
+
     def test_mistakes(self):
         self.bad(2, "say what to verify", "verify")
         self.bad(2, "flash|converted|bits", "verify", "quickly")
@@ -69,6 +76,14 @@ class Bits(Case):
         self.assertRegex(lines[-2], r"\Afingerprint: ([0-9a-f]{4}-){3}[0-9a-f]{4}, numerics 1\Z")
         self.assertEqual(lines[-1], "PASS")
         self.assertIn(self.fingerprint("-m", self.folder, "--threads", "3"), lines[-2])
+
+    def test_cache_types(self):
+        self.write_small_model()
+        seen = [self.fingerprint("-m", self.folder, "--quick", "--cache-type", cache)
+                for cache in ("f32", "f16", "bf16")]
+        self.assertRegex(seen[1], r"numerics 1, f16 cache\Z")
+        self.assertRegex(seen[2], r"numerics 1, bf16 cache\Z")
+        self.assertEqual(len({fingerprint.partition(",")[0] for fingerprint in seen}), 3)
 
     def test_another_model(self):
         """One bit of a weight is enough."""

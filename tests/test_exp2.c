@@ -46,8 +46,9 @@ static void by_attention(const struct xf_kernels *k, const float *x, float *p)
     float keys[XF_LANES] = {0}, q = 1, s[XF_LANES], m, l, acc[XF_LANES];
     memcpy(keys, x + i, PANEL_KEYS * sizeof *keys);
     const size_t visible = XF_LANES;
-    const float *k_panel = keys, *v_panel = unit;
-    struct xf_attention_args a = {.rows = 1,
+    const void *k_panel = keys, *v_panel = unit;
+    struct xf_attention_args a = {.type = XF_F32,
+                                  .rows = 1,
                                   .d_k = 1,
                                   .d_v = XF_LANES,
                                   .q = &q,

@@ -1,18 +1,22 @@
-/* The KV cache: capacity, the last slot, cost, truncation, export and import. */
+/* The KV cache, of every type: capacity, the last slot, cost, truncation, export and import. */
 #include "exactflash/kv_cache.h"
 
+#include <fenv.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/compare.h"
 #include "tests/model_support.h"
-#include "tests/support.h"
 
 enum { LENGTH = 1100, VOCAB = 61, LAYERS = 2, KV_HEADS = 2, HEAD_DIM = 12, PAGE = 512 };
 
-/* A model, LENGTH ids and their logits from one prefill. */
+/* A model, LENGTH ids and their logits from one prefill. type, 0 or one of caches, is set before.
+ */
 static struct {
+  xf_type type;
   xf_context *context;
+  char *folder;
   xf_model *model;
   int32_t *ids;
   float *want; /* [LENGTH, VOCAB] */
@@ -31,8 +35,9 @@ static int rig_open(void **state)
                             .seed = 3};
   char *folder = write_tiny_model(&tiny);
   rig.context = open_context(NULL, 1);
-  rig.model = open_model(rig.context, folder, NULL);
-  free(folder);
+  xf_model_options options = {.struct_size = sizeof options, .cache_type = rig.type};
+  rig.model = open_model(rig.context, folder, &options);
+  rig.folder = folder;
   rig.ids = random_ids(1, LENGTH, VOCAB);
   rig.want = new_floats((size_t)LENGTH * VOCAB);
   xf_cache *cache = new_cache(rig.model, LENGTH + 100);
@@ -46,6 +51,7 @@ static int rig_close(void **state)
   (void)state;
   xf_model_close(rig.model);
   xf_context_destroy(rig.context);
+  free(rig.folder);
   free(rig.want);
   free(rig.ids);
   return 0;
@@ -68,6 +74,11 @@ static xf_cache *filled_cache(size_t capacity, size_t length)
   xf_cache *cache = new_cache(rig.model, capacity);
   run(rig.model, cache, rig.ids, length, XF_LOGITS_NONE, NULL);
   return cache;
+}
+
+static size_t element_size(void)
+{
+  return rig.type ? xf_type_size(rig.type) : sizeof(float);
 }
 
 static void test_create(void **state)
@@ -122,7 +133,7 @@ static void test_cost(void **state)
     size_t bytes = xf_cache_bytes(wide), pages = (lengths[i] + PAGE - 1) / PAGE;
     assert_int_equal(bytes, xf_cache_bytes(tight));
     assert_int_equal(bytes, pages * (i ? xf_cache_bytes(tight) / pages : bytes));
-    assert_true(bytes >= lengths[i] * 2 * LAYERS * KV_HEADS * HEAD_DIM * sizeof(float));
+    assert_true(bytes >= lengths[i] * 2 * LAYERS * KV_HEADS * HEAD_DIM * element_size());
     if (i > 0) assert_int_equal(bytes > before, lengths[i] > PAGE);
     before = bytes;
     assert_int_equal(xf_cache_truncate(wide, 1), XF_OK);
@@ -252,13 +263,73 @@ static void test_import_refused(void **state)
   xf_cache_destroy(from);
 }
 
+static void expect_rounded(const float *got, const float *exact, size_t n)
+{
+  for (size_t i = 0; i < n; i++) {
+    float want = rounded_to(rig.type ? rig.type : XF_F32, exact[i]);
+    expect_bits("of the cache's type", "any", &got[i], &want, 1);
+  }
+}
+
+/* The first layer's K and V do not depend on attention: a cache of f32 holds what is rounded. So
+ * does an import, in any rounding mode, and in the same memory as its type is of f32's. */
+static void test_rounding(void **state)
+{
+  (void)state;
+  xf_error error = {0};
+  xf_model *plain = open_model(rig.context, rig.folder, NULL);
+  xf_cache *exact = new_cache(plain, LENGTH), *cache = filled_cache(LENGTH, LENGTH);
+  run(plain, exact, rig.ids, LENGTH, XF_LOGITS_NONE, NULL);
+  struct exported want = export_cache(plain, exact, LENGTH);
+  struct exported got = export_cache(rig.model, cache, LENGTH);
+  expect_rounded(got.k[0], want.k[0], got.floats);
+  expect_rounded(got.v[0], want.v[0], got.floats);
+  exported_free(&got);
+  fesetround(FE_UPWARD);
+  xf_status status = import(cache, LENGTH, &want, &error);
+  fesetround(FE_TONEAREST);
+  expect_ok(status, &error);
+  got = export_cache(rig.model, cache, LENGTH);
+  for (size_t layer = 0; layer < LAYERS; layer++) {
+    expect_rounded(got.k[layer], want.k[layer], got.floats);
+    expect_rounded(got.v[layer], want.v[layer], got.floats);
+  }
+  assert_int_equal(xf_cache_bytes(cache) * sizeof(float), xf_cache_bytes(exact) * element_size());
+  exported_free(&got), exported_free(&want);
+  xf_cache_destroy(cache), xf_cache_destroy(exact);
+  xf_model_close(plain);
+}
+
+static void test_types_refused(void **state)
+{
+  (void)state;
+  static const xf_type bad[] = {XF_I8, XF_BOOL, XF_Q8_0, (xf_type)-1, (xf_type)99};
+  xf_error error = {0};
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    xf_model *model;
+    xf_model_options options = {.struct_size = sizeof options, .cache_type = bad[i]};
+    xf_status status = xf_model_open(rig.context, rig.folder, &options, &model, &error);
+    assert_non_null(strstr(error.message, "cache_type"));
+    expect_status(status, XF_E_ARGUMENT, &error);
+    assert_null(model);
+  }
+}
+
 int main(void)
 {
+  static const xf_type types[] = {0, XF_F32, XF_F16, XF_BF16};
+  int failures = 0;
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_create), cmocka_unit_test(test_last_slot),
-      cmocka_unit_test(test_cost),   cmocka_unit_test(test_truncate),
-      cmocka_unit_test(test_export), cmocka_unit_test(test_truncated_nans),
-      cmocka_unit_test(test_import), cmocka_unit_test(test_import_refused),
+      cmocka_unit_test(test_create),   cmocka_unit_test(test_last_slot),
+      cmocka_unit_test(test_cost),     cmocka_unit_test(test_truncate),
+      cmocka_unit_test(test_export),   cmocka_unit_test(test_truncated_nans),
+      cmocka_unit_test(test_import),   cmocka_unit_test(test_import_refused),
+      cmocka_unit_test(test_rounding), cmocka_unit_test(test_types_refused),
   };
-  return cmocka_run_group_tests(tests, rig_open, rig_close);
+  for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+    rig.type = types[i];
+    failures += cmocka_run_group_tests_name(types[i] ? xf_type_name(types[i]) : "default", tests,
+                                            rig_open, rig_close);
+  }
+  return failures;
 }

@@ -43,13 +43,6 @@ static int tear_down(void **state)
   return 0;
 }
 
-static float rounded_to(xf_type type, float x)
-{
-  if (type == XF_F16) return from_f16(to_f16(x));
-  if (type == XF_BF16) return from_bf16(to_bf16(x));
-  return x;
-}
-
 static size_t panel_floats(const struct problem *p)
 {
   return (p->n + XF_LANES - 1) / XF_LANES * p->k * XF_LANES;

@@ -64,8 +64,7 @@ static struct layer random_layer(struct rng *rng)
     float *w = l.w + l.n * l.k;
     fill_array(rng, FILL_NORMAL, n * l.k, w);
     l.memory[p] = file_bytes(type, w, n * l.k);
-    for (size_t i = 0; i < n * l.k && type != XF_F32; i++)
-      w[i] = type == XF_F16 ? from_f16(to_f16(w[i])) : from_bf16(to_bf16(w[i]));
+    for (size_t i = 0; i < n * l.k; i++) w[i] = rounded_to(type, w[i]);
     l.parts[p] = (struct xf_matrix){
         .data = (char *)l.memory[p] + xf_type_size(type), .type = type, .n = n, .k = l.k};
     l.n += n;

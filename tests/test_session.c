@@ -142,6 +142,24 @@ static void test_other_models(void **state)
   expect_saved(TOKENS);
 }
 
+/* A session is its tokens: how K and V are kept is the loading model's choice. */
+static void test_other_caches(void **state)
+{
+  (void)state;
+  static const xf_type types[] = {XF_F16, XF_BF16};
+  xf_model *first = model;
+  for (size_t i = 0; i < 2; i++) {
+    xf_model_options options = {.struct_size = sizeof options, .cache_type = types[i]};
+    save(TOKENS);
+    model = open_model(context, folder, &options);
+    expect_saved(TOKENS);
+    save(3 + i);
+    xf_model_close(model);
+    model = first;
+    expect_saved(3 + i);
+  }
+}
+
 /* What loading would refuse is not saved. */
 static void test_false_sessions(void **state)
 {
@@ -302,8 +320,8 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_damage),
       cmocka_unit_test(test_false_contents), cmocka_unit_test(test_other_models),
-      cmocka_unit_test(test_false_sessions), cmocka_unit_test(test_failures),
-      cmocka_unit_test(test_links),          cmocka_unit_test(test_no_file),
-      cmocka_unit_test(test_read_only)};
+      cmocka_unit_test(test_other_caches),   cmocka_unit_test(test_false_sessions),
+      cmocka_unit_test(test_failures),       cmocka_unit_test(test_links),
+      cmocka_unit_test(test_no_file),        cmocka_unit_test(test_read_only)};
   return cmocka_run_group_tests_name("session", tests, set_up, tear_down);
 }

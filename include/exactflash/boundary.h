@@ -61,7 +61,7 @@ typedef xf_status (*xf_boundary)(void *arg, const xf_operator *op, xf_error *err
 XF_API xf_status xf_operator_run(const xf_operator *op, xf_error *error);
 
 /* K and V of an ATTENTION, those of this call included: [kv_len, kv_heads, head_dim] floats each,
- * copied. k has RoPE applied. */
+ * copied, as the cache holds them (xf_model_options.cache_type). k has RoPE applied. */
 XF_API xf_status xf_operator_keys(const xf_operator *op, float *k, float *v);
 
 #ifdef __cplusplus

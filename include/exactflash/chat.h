@@ -71,7 +71,9 @@ XF_API xf_status xf_chat_encode(const xf_chat *chat, const xf_chat_message *mess
 
 /* A conversation in a file: its tokens and what it takes to go on as if it had never stopped. K and
  * V are not kept: computed again from the tokens they have the same bits, for a thousandth of the
- * space. The random numbers of the tokens to come follow from the seed and the tokens' count. */
+ * space; with another cache_type, attention or activations those that a model of these has after
+ * the same tokens. The random numbers of the tokens to come follow from the seed and the tokens'
+ * count. */
 typedef struct xf_session {
   size_t struct_size; /* sizeof(xf_session) */
   int32_t *tokens;    /* [n_tokens] */

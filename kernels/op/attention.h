@@ -12,6 +12,34 @@ static void pack_panel(size_t d, const float *const *rows, float *panel)
     for (size_t i = 0; i < XF_LANES; i++) panel[j * XF_LANES + i] = rows[i][j];
 }
 
+/* tile_values for one type of V. */
+typedef void (*values_function)(size_t rows, size_t panels, const struct value_tile *t);
+
+XF_APART void values_f32(size_t rows, size_t panels, const struct value_tile *t)
+{
+  tile_values(XF_F32, rows, panels, t);
+}
+
+XF_APART void values_f16(size_t rows, size_t panels, const struct value_tile *t)
+{
+  tile_values(XF_F16, rows, panels, t);
+}
+
+XF_APART void values_bf16(size_t rows, size_t panels, const struct value_tile *t)
+{
+  tile_values(XF_BF16, rows, panels, t);
+}
+
+static dot_function dot_of(xf_type type)
+{
+  return type == XF_F32 ? dot_f32 : type == XF_F16 ? dot_f16 : dot_bf16;
+}
+
+static values_function values_of(xf_type type)
+{
+  return type == XF_F32 ? values_f32 : type == XF_F16 ? values_f16 : values_bf16;
+}
+
 static size_t most(const size_t *keys, size_t rows)
 {
   size_t n = 0;
@@ -30,9 +58,10 @@ static size_t least(const size_t *keys, size_t rows)
  * once, memory is the limit: V then arrives while K is worked on. */
 static void prefetch_values(const struct xf_attention_args *a, size_t p, size_t keys)
 {
-  for (size_t j = p * XF_LANES; j < keys && j < (p + 1) * XF_LANES; j++)
-    for (size_t d = 0; d < a->d_v; d += 64 / sizeof(float))
-      __builtin_prefetch(a->v[p] + (j - p * XF_LANES) * a->v_stride + d, 0, 2);
+  size_t size = element_size(a->type), row = a->d_v * size, stride = a->v_stride * size;
+  const char *v = a->v[p];
+  for (size_t j = p * XF_LANES; j < keys && j < (p + 1) * XF_LANES; j++, v += stride)
+    for (size_t i = 0; i < row; i += 64) __builtin_prefetch(v + i, 0, 2);
 }
 
 /* s = q · kᵀ over whole panels; what lies outside a row's visible keys is not used. */
@@ -40,6 +69,7 @@ static void attention_scores(const struct xf_attention_args *a)
 {
   size_t keys = most(a->visible, a->rows), all = (keys + XF_LANES - 1) / XF_LANES;
   bool decode = a->rows <= TILE_ROWS;
+  dot_function dot = dot_of(a->type);
   size_t wide = decode ? tile_stream_panels(tile_rows(a->rows)) : tile_panels(TILE_ROWS);
   for (size_t p = 0, panels; p < all; p += panels) {
     panels = all - p >= wide ? wide : 1;
@@ -49,8 +79,8 @@ static void attention_scores(const struct xf_attention_args *a)
     for (size_t r = 0, rows; r < a->rows; r += rows) {
       rows = tile_rows(a->rows - r);
       if (most(a->visible + r, rows) <= p * XF_LANES) continue;
-      dot_f32(rows, panels, a->q + r * a->d_k, a->d_k, k, a->d_k, a->s + r * a->lds + p * XF_LANES,
-              a->lds, false);
+      dot(rows, panels, a->q + r * a->d_k, a->d_k, k, a->d_k, a->s + r * a->lds + p * XF_LANES,
+          a->lds, false);
     }
   }
 }
@@ -142,10 +172,11 @@ static void attention_values_range(const struct xf_attention_args *a, size_t r, 
                          .to = to,
                          .ld = ld,
                          .resume = resume};
+  values_function values = values_of(a->type);
   for (size_t panels; t.column < ld; t.column += panels * XF_LANES) {
     panels = ld - t.column >= TILE_VALUE_PANELS * XF_LANES ? TILE_VALUE_PANELS : 1;
     t.acc = a->acc + r * ld + t.column;
-    tile_values(rows, panels, &t);
+    values(rows, panels, &t);
   }
 }
 

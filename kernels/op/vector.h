@@ -9,7 +9,7 @@
 struct value_tile {
   const float *p; /* [rows][ldp] */
   size_t ldp;
-  const float *const *v; /* panels of 16 rows */
+  const void *const *v; /* panels of 16 rows, of the type that the tile is for */
   size_t v_stride, column, from, to;
   float *acc; /* [rows][ld] */
   size_t ld;
@@ -27,6 +27,18 @@ XF_INLINE v16 v16_load_as(xf_type type, const void *p, size_t i)
 {
   if (type == XF_F32) return v16_load((const float *)p + i);
   return v16_load_16(type, (const uint16_t *)p + i);
+}
+
+XF_INLINE size_t element_size(xf_type type)
+{
+  return type == XF_F32 ? sizeof(float) : sizeof(uint16_t);
+}
+
+/* Row j of v, from the tile's column on. */
+XF_INLINE const char *value_row(xf_type type, const struct value_tile *t, size_t j)
+{
+  size_t i = j % XF_LANES * t->v_stride + t->column;
+  return (const char *)t->v[j / XF_LANES] + i * element_size(type);
 }
 
 /* Rounds x to an integer in the low bits of a float: 1.5·2²³ + 127, so that these bits, shifted

@@ -77,8 +77,9 @@ XF_INLINE void tile_dot(xf_type type, size_t rows, size_t panels, const float *x
   }
 }
 
-XF_INLINE void tile_values_shape(const int rows, const struct value_tile *t)
+XF_INLINE void tile_values_shape(xf_type type, const int rows, const struct value_tile *t)
 {
+  const size_t step = t->v_stride * element_size(type);
   __m256 sum[12];
   XF_UNROLL
   for (int i = 0; i < rows * 2; i++) {
@@ -86,10 +87,10 @@ XF_INLINE void tile_values_shape(const int rows, const struct value_tile *t)
     sum[i] = t->resume ? _mm256_loadu_ps(old) : _mm256_setzero_ps();
   }
   for (size_t j = t->from; j < t->to;) {
-    const float *v = t->v[j / XF_LANES] + j % XF_LANES * t->v_stride + t->column;
+    const char *v = value_row(type, t, j);
     size_t end = j - j % XF_LANES + XF_LANES;
-    for (end = end < t->to ? end : t->to; j < end; j++, v += t->v_stride) {
-      tile_step(rows, sum, t->p + j, t->ldp, v16_load(v));
+    for (end = end < t->to ? end : t->to; j < end; j++, v += step) {
+      tile_step(rows, sum, t->p + j, t->ldp, v16_load_as(type, v, 0));
     }
   }
   XF_UNROLL
@@ -98,14 +99,14 @@ XF_INLINE void tile_values_shape(const int rows, const struct value_tile *t)
 }
 
 /* rows is one of tile_value_rows, panels is 1. */
-XF_APART void tile_values(size_t rows, size_t panels, const struct value_tile *t)
+XF_INLINE void tile_values(xf_type type, size_t rows, size_t panels, const struct value_tile *t)
 {
   (void)panels;
   switch (rows) {
-  case 6: tile_values_shape(6, t); break;
-  case 4: tile_values_shape(4, t); break;
-  case 2: tile_values_shape(2, t); break;
-  default: tile_values_shape(1, t); break;
+  case 6: tile_values_shape(type, 6, t); break;
+  case 4: tile_values_shape(type, 4, t); break;
+  case 2: tile_values_shape(type, 2, t); break;
+  default: tile_values_shape(type, 1, t); break;
   }
 }
 

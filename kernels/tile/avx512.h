@@ -90,8 +90,10 @@ XF_INLINE void tile_dot(xf_type type, size_t rows, size_t panels, const float *x
   }
 }
 
-XF_INLINE void tile_values_shape(const int rows, const int panels, const struct value_tile *t)
+XF_INLINE void tile_values_shape(xf_type type, const int rows, const int panels,
+                                 const struct value_tile *t)
 {
+  const size_t step = t->v_stride * element_size(type);
   __m512 sum[24];
   XF_UNROLL
   for (int i = 0; i < rows * panels; i++) {
@@ -99,13 +101,13 @@ XF_INLINE void tile_values_shape(const int rows, const int panels, const struct 
     sum[i] = t->resume ? _mm512_loadu_ps(old) : _mm512_setzero_ps();
   }
   for (size_t j = t->from; j < t->to;) {
-    const float *v = t->v[j / XF_LANES] + j % XF_LANES * t->v_stride + t->column;
+    const char *v = value_row(type, t, j);
     size_t end = j - j % XF_LANES + XF_LANES;
-    for (end = end < t->to ? end : t->to; j < end; j++, v += t->v_stride) {
+    for (end = end < t->to ? end : t->to; j < end; j++, v += step) {
       __m512 row[TILE_VALUE_PANELS];
-      row[0] = _mm512_loadu_ps(v);
+      row[0] = v16_load_as(type, v, 0);
       XF_UNROLL
-      for (int i = 1; i < panels; i++) row[i] = _mm512_loadu_ps(v + i * XF_LANES);
+      for (size_t i = 1; i < (size_t)panels; i++) row[i] = v16_load_as(type, v, i * XF_LANES);
       tile_step(rows, panels, sum, t->p + j, t->ldp, row);
     }
   }
@@ -115,17 +117,17 @@ XF_INLINE void tile_values_shape(const int rows, const int panels, const struct 
 }
 
 /* rows is one of tile_value_rows, panels 1 or TILE_VALUE_PANELS. */
-XF_APART void tile_values(size_t rows, size_t panels, const struct value_tile *t)
+XF_INLINE void tile_values(xf_type type, size_t rows, size_t panels, const struct value_tile *t)
 {
   switch (rows << 4 | panels) {
-  case 0x64: tile_values_shape(6, 4, t); break;
-  case 0x61: tile_values_shape(6, 1, t); break;
-  case 0x44: tile_values_shape(4, 4, t); break;
-  case 0x41: tile_values_shape(4, 1, t); break;
-  case 0x24: tile_values_shape(2, 4, t); break;
-  case 0x21: tile_values_shape(2, 1, t); break;
-  case 0x14: tile_values_shape(1, 4, t); break;
-  default: tile_values_shape(1, 1, t); break;
+  case 0x64: tile_values_shape(type, 6, 4, t); break;
+  case 0x61: tile_values_shape(type, 6, 1, t); break;
+  case 0x44: tile_values_shape(type, 4, 4, t); break;
+  case 0x41: tile_values_shape(type, 4, 1, t); break;
+  case 0x24: tile_values_shape(type, 2, 4, t); break;
+  case 0x21: tile_values_shape(type, 2, 1, t); break;
+  case 0x14: tile_values_shape(type, 1, 4, t); break;
+  default: tile_values_shape(type, 1, 1, t); break;
   }
 }
 

@@ -54,17 +54,33 @@ XF_INLINE float32x4x4_t tile_floats(const float *p)
 #endif
 }
 
+/* The same for elements of 16 bits. */
+XF_INLINE uint16x8x2_t tile_halves(const uint16_t *p)
+{
+#ifdef __clang__
+  return (uint16x8x2_t){{vld1q_u16(p), vld1q_u16(p + 8)}};
+#else
+  __asm__ volatile("" ::: "memory");
+  return vld1q_u16_x2(p);
+#endif
+}
+
 /* Sixteen lanes from element i on. */
 XF_INLINE float32x4x4_t tile_lanes(xf_type type, const void *panel, size_t i)
 {
   if (type == XF_F32) return tile_floats((const float *)panel + i);
-  const uint16_t *half = (const uint16_t *)panel + i;
+  uint16x8x2_t half = tile_halves((const uint16_t *)panel + i);
   float32x4x4_t out;
   XF_UNROLL
-  for (int j = 0; j < 4; j++) {
-    uint16x4_t part = vld1_u16(half + 4 * j);
-    out.val[j] = type == XF_F16 ? vcvt_f32_f16(vreinterpret_f16_u16(part))
-                                : vreinterpretq_f32_u32(vshll_n_u16(part, 16));
+  for (int j = 0; j < 2; j++) {
+    uint16x8_t eight = half.val[j];
+    if (type == XF_F16) {
+      out.val[2 * j] = vcvt_f32_f16(vget_low_f16(vreinterpretq_f16_u16(eight)));
+      out.val[2 * j + 1] = vcvt_high_f32_f16(vreinterpretq_f16_u16(eight));
+    } else {
+      out.val[2 * j] = vreinterpretq_f32_u32(vshll_n_u16(vget_low_u16(eight), 16));
+      out.val[2 * j + 1] = vreinterpretq_f32_u32(vshll_high_n_u16(eight, 16));
+    }
   }
   return out;
 }
@@ -145,26 +161,27 @@ XF_INLINE void tile_dot(xf_type type, size_t rows, size_t panels, const float *x
 }
 
 /* Keys [j, end) of one panel one by one. */
-XF_INLINE void tile_values_single(const int rows, const struct value_tile *t, float32x4_t *sum,
-                                  const float *const *row, size_t j, size_t end)
+XF_INLINE void tile_values_single(xf_type type, const int rows, const struct value_tile *t,
+                                  float32x4_t *sum, const float *const *row, size_t j, size_t end)
 {
   float32x4_t ps[4];
   for (; j < end; j++) {
-    const float *v = t->v[j / XF_LANES] + j % XF_LANES * t->v_stride + t->column;
+    const char *v = value_row(type, t, j);
     tile_rows_load(rows, 1, row, j, ps);
-    tile_step(rows, sum, tile_floats(v), ps, 0);
+    tile_step(rows, sum, tile_lanes(type, v, 0), ps, 0);
   }
 }
 
-/* Keys [j, end) of one panel, a multiple of four of them, v at the first. */
-XF_INLINE void tile_values_fours(const int rows, float32x4_t *sum, const float *const *row,
-                                 size_t j, size_t end, const float *v, size_t v_stride)
+/* Keys [j, end) of one panel, a multiple of four of them, v at the first, step its rows' bytes. */
+XF_INLINE void tile_values_fours(xf_type type, const int rows, float32x4_t *sum,
+                                 const float *const *row, size_t j, size_t end, const char *v,
+                                 size_t step)
 {
   float32x4_t ps[4];
   for (; j < end; j += 4) {
     tile_rows_load(rows, 4, row, j, ps);
     XF_UNROLL
-    for (int i = 0; i < 4; i++, v += v_stride) tile_step(rows, sum, tile_floats(v), ps, i);
+    for (int i = 0; i < 4; i++, v += step) tile_step(rows, sum, tile_lanes(type, v, 0), ps, i);
   }
 }
 
@@ -173,7 +190,7 @@ XF_INLINE size_t tile_least(size_t a, size_t b)
   return a < b ? a : b;
 }
 
-XF_INLINE void tile_values_shape(const int rows, const struct value_tile *t)
+XF_INLINE void tile_values_shape(xf_type type, const int rows, const struct value_tile *t)
 {
   float32x4_t sum[16];
   const float *row[4];
@@ -184,36 +201,36 @@ XF_INLINE void tile_values_shape(const int rows, const struct value_tile *t)
     const float *old = t->acc + (size_t)(i / 4) * t->ld + i % 4 * 4;
     sum[i] = t->resume ? vld1q_f32(old) : vdupq_n_f32(0);
   }
+  const size_t step = t->v_stride * element_size(type);
   size_t j = t->from, fours = t->to - t->to % 4;
   size_t head = tile_least((t->from + 3) / 4 * 4, t->to);
-  tile_values_single(rows, t, sum, row, j, head);
+  tile_values_single(type, rows, t, sum, row, j, head);
   for (j = head; j < fours;) {
     size_t end = tile_least(j - j % XF_LANES + XF_LANES, fours);
-    const float *v = t->v[j / XF_LANES] + j % XF_LANES * t->v_stride + t->column;
-    tile_values_fours(rows, sum, row, j, end, v, t->v_stride);
+    tile_values_fours(type, rows, sum, row, j, end, value_row(type, t, j), step);
     j = end;
   }
-  tile_values_single(rows, t, sum, row, j, t->to);
+  tile_values_single(type, rows, t, sum, row, j, t->to);
   XF_UNROLL
   for (int i = 0; i < 4 * rows; i++)
     vst1q_f32(t->acc + (size_t)(i / 4) * t->ld + i % 4 * 4, sum[i]);
 }
 
 /* rows is one of tile_value_rows, panels is 1. */
-XF_APART void tile_values(size_t rows, size_t panels, const struct value_tile *t)
+XF_INLINE void tile_values(xf_type type, size_t rows, size_t panels, const struct value_tile *t)
 {
   (void)panels;
   struct value_tile lower = *t;
   switch (rows) {
   case 8:
-    tile_values_shape(4, t);
+    tile_values_shape(type, 4, t);
     lower.p += 4 * t->ldp;
     lower.acc += 4 * t->ld;
-    tile_values_shape(4, &lower);
+    tile_values_shape(type, 4, &lower);
     break;
-  case 4: tile_values_shape(4, t); break;
-  case 2: tile_values_shape(2, t); break;
-  default: tile_values_shape(1, t); break;
+  case 4: tile_values_shape(type, 4, t); break;
+  case 2: tile_values_shape(type, 2, t); break;
+  default: tile_values_shape(type, 1, t); break;
   }
 }
 

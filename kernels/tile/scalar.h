@@ -41,14 +41,12 @@ XF_INLINE void tile_dot(xf_type type, size_t rows, size_t panels, const float *x
   v16_store(y, add ? v16_add(v16_load(y), sum) : sum);
 }
 
-XF_APART void tile_values(size_t rows, size_t panels, const struct value_tile *t)
+XF_INLINE void tile_values(xf_type type, size_t rows, size_t panels, const struct value_tile *t)
 {
   (void)rows, (void)panels;
   v16 sum = t->resume ? v16_load(t->acc) : v16_set1(0);
-  for (size_t j = t->from; j < t->to; j++) {
-    const float *v = t->v[j / XF_LANES] + j % XF_LANES * t->v_stride + t->column;
-    sum = v16_fma(v16_set1(t->p[j]), v16_load(v), sum);
-  }
+  for (size_t j = t->from; j < t->to; j++)
+    sum = v16_fma(v16_set1(t->p[j]), v16_load_as(type, value_row(type, t, j), 0), sum);
   v16_store(t->acc, sum);
 }
 

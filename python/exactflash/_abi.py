@@ -112,6 +112,7 @@ class ModelOptions(Structure):
         ("boundary_arg", c_void_p),
         ("boundaries", c_uint64),
         ("activations", c_int),
+        ("cache_type", c_int),
     ]
 
 

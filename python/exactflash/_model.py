@@ -16,6 +16,7 @@ from exactflash._tokenizer import Tokenizer
 
 LOGITS = ("none", "last", "all")
 ACTIVATIONS = ("int8", "f32")
+CACHE_TYPES = ("f32", "f16", "bf16")  # in the order of xf_type
 
 Progress = Callable[[str, int, int], bool | None]
 
@@ -137,7 +138,7 @@ class Model:
     def __init__(
         self, path: "str | os.PathLike[str]", *, kv_cache_max_len: int = 1024,
         use_flash_attention: bool = True, activations: str = "int8", chunk: int = 0,
-        context: Context | None = None, progress: Progress | None = None,
+        cache_type: str = "f32", context: Context | None = None, progress: Progress | None = None,
     ) -> None:  # fmt: skip
         self.path = os.fspath(path)
         self.kv_cache_max_len = kv_cache_max_len
@@ -152,6 +153,7 @@ class Model:
             struct_size=sizeof(_abi.ModelOptions), attention=int(not use_flash_attention),
             activations=_arrays.choice(activations, ACTIVATIONS, "activations"), chunk=chunk,
             progress=self._progress,
+            cache_type=_arrays.F32 + _arrays.choice(cache_type, CACHE_TYPES, "cache_type"),
         )  # fmt: skip
         self._handle = Handle(
             lib.xf_model_open, lib.xf_model_close, self.context._handle.pointer,
@@ -226,19 +228,21 @@ class Model:
 def build_model(
     checkpoint_path: "str | os.PathLike[str]", kv_cache_max_len: int = 1024,
     use_flash_attention: bool = True, *, activations: str = "int8", chunk: int = 0,
-    context: Context | None = None, progress: Progress | None = None,
+    cache_type: str = "f32", context: Context | None = None, progress: Progress | None = None,
 ) -> Model:  # fmt: skip
     """Opens a Hugging Face folder (config.json, safetensors) or a GGUF file.
 
     kv_cache_max_len: capacity of the caches that it makes. use_flash_attention: False takes the
     textbook's attention, whose scores lie in memory as a whole. activations: what 8- and 4-bit weights
     are multiplied with, "int8" (quantized for each row) or "f32". chunk: most tokens that go through the
-    layers at once (0: 512; never a bit). progress(stage, done, total) is called now and then during
-    long work; a true result cancels it.
+    layers at once (0: 512; never a bit). cache_type: of keys and values in caches, "f32", or "f16" or
+    "bf16", to which they are rounded: half the memory, and results of their own. progress(stage, done,
+    total) is called now and then during long work; a true result cancels it.
     """
     return Model(
         checkpoint_path, kv_cache_max_len=kv_cache_max_len, activations=activations, chunk=chunk,
-        context=context, use_flash_attention=use_flash_attention, progress=progress,
+        cache_type=cache_type, context=context, use_flash_attention=use_flash_attention,
+        progress=progress,
     )  # fmt: skip
 
 

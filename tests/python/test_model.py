@@ -69,6 +69,25 @@ def test_activations():
         exactflash.build_model(path, activations="int4")
 
 
+def test_cache_types(model):
+    """Caches of 16 bits: half the bytes, the rounded keys and values of the first layer, other logits."""
+    ids = model.tokenizer.encode(TEXT)
+    plain = model.new_cache(50)
+    want = model(ids, cache=plain)
+    k, _ = plain.export_kv(len(ids))
+    for name, kind in (("f16", torch.float16), ("bf16", torch.bfloat16)):
+        other = exactflash.build_model(DEMO_MODEL, cache_type=name)
+        cache = other.new_cache(50)
+        got = other(ids, cache=cache)
+        assert cache.bytes * 2 == plain.bytes
+        assert not np.array_equal(got, want)
+        np.testing.assert_allclose(got, want, rtol=0, atol=0.3)
+        rounded = torch.from_numpy(k[0]).to(kind).to(torch.float32).numpy()
+        assert np.array_equal(cache.export_kv(len(ids))[0][0], rounded)
+    with pytest.raises(exactflash.ArgumentError, match="cache_type"):
+        exactflash.build_model(DEMO_MODEL, cache_type="i8")
+
+
 def test_greedy_text(model):
     """The stored continuations of the demo model."""
     reference = json.loads((DEMO_MODEL / "greedy_reference.json").read_text())
