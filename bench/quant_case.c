@@ -57,7 +57,7 @@ struct bench_case *quant_case(const xf_context *context, xf_type type, size_t ro
 {
   struct quant *c = calloc(1, sizeof *c);
   if (!c) return NULL;
-  c->format = xf_quant_format(type);
+  c->format = xf_quant_format_of(type);
   const size_t panels = (n + XF_LANES - 1) / XF_LANES, q = rows * xf_quant_k(k);
   c->base = (struct bench_case){.context = context,
                                 .flops = 2.0 * (double)rows * (double)n * (double)k,

@@ -128,7 +128,7 @@ static void choose(struct apply *apply, size_t first)
   for (apply->end = first; apply->end < apply->w->n_parts; apply->end++) {
     xf_type type = apply->w->parts[apply->end].type;
     bool integers = apply->scratch->x.q && xf_is_quant(type);
-    size_t group = integers ? xf_quant_format(type).block : 0;
+    size_t group = integers ? xf_quant_format_of(type).block : 0;
     if (apply->end == first) apply->integers = integers, apply->group = group;
     if (integers != apply->integers || group != apply->group) break;
     panels += panels_of(apply, apply->end);

@@ -18,7 +18,7 @@ struct pack {
 
 size_t xf_panel_bytes(xf_type type, size_t k)
 {
-  if (xf_is_quant(type)) return xf_quant_panel_bytes(xf_quant_format(type), k);
+  if (xf_is_quant(type)) return xf_quant_panel_bytes(xf_quant_format_of(type), k);
   return k * XF_LANES * xf_type_size(type);
 }
 

@@ -149,7 +149,7 @@ static struct source source_of(xf_type type)
 
 size_t xf_quant_block(xf_type type)
 {
-  size_t block = xf_quant_format(type).block;
+  size_t block = xf_quant_format_of(type).block;
   return block ? block : 1;
 }
 
@@ -170,7 +170,7 @@ static void take_block(xf_type type, size_t k, struct xf_quant_row row, size_t a
     return;
   }
   *block = (struct block){0};
-  memset(block->u, xf_quant_format(type).zero, n);
+  memset(block->u, xf_quant_format_of(type).zero, n);
   if (from) take_bytes(from + at, xf_min(n, k - at), block->u);
 }
 
@@ -189,7 +189,7 @@ static void widen_sub(struct xf_quant_format format, const uint8_t *u, size_t n,
 static void widen_block(const struct xf_kernels *kernels, xf_type type, const struct block *block,
                         float *y)
 {
-  struct xf_quant_format format = xf_quant_format(type);
+  struct xf_quant_format format = xf_quant_format_of(type);
   const uint16_t halves[] = {block->d, block->m};
   float scales[2];
   kernels->widen_f16(format.has_min ? 2 : 1, halves, scales);
@@ -208,7 +208,7 @@ static void widen_block(const struct xf_kernels *kernels, xf_type type, const st
 void xf_quant_widen(const struct xf_kernels *kernels, xf_type type, size_t k,
                     struct xf_quant_row row, float *y)
 {
-  struct xf_quant_format format = xf_quant_format(type);
+  struct xf_quant_format format = xf_quant_format_of(type);
   struct block block;
   if (format.block == 0) {
     const signed char *bytes = row.data;
@@ -259,7 +259,7 @@ static void place_column(unsigned bits, const uint8_t *u, size_t lane, unsigned 
 static void place_record(xf_type type, const struct block *block, size_t lane,
                          unsigned char *record)
 {
-  struct xf_quant_format format = xf_quant_format(type);
+  struct xf_quant_format format = xf_quant_format_of(type);
   memcpy(record + 2 * lane, &block->d, 2);
   if (format.has_min) memcpy(record + 2 * (XF_LANES + lane), &block->m, 2);
   if (format.block < MOST_WEIGHTS) return;
@@ -273,7 +273,7 @@ static void place_record(xf_type type, const struct block *block, size_t lane,
 static void place_row(xf_type type, size_t k, struct xf_quant_row row, size_t lane,
                       unsigned char *panel)
 {
-  struct xf_quant_format format = xf_quant_format(type);
+  struct xf_quant_format format = xf_quant_format_of(type);
   size_t n = format.block ? format.block : XF_QUANT_CHUNK, chunk_bytes = 64 * format.bits;
   unsigned char *records = panel + xf_quant_records_at(format, k);
   struct block block;
@@ -290,7 +290,7 @@ static void place_row(xf_type type, size_t k, struct xf_quant_row row, size_t la
 void xf_quant_pack(xf_type type, size_t k, const struct xf_quant_row rows[static XF_LANES],
                    void *panel)
 {
-  size_t bytes = xf_quant_panel_bytes(xf_quant_format(type), k);
+  size_t bytes = xf_quant_panel_bytes(xf_quant_format_of(type), k);
   memset((char *)panel + bytes - XF_QUANT_ALIGN, 0, XF_QUANT_ALIGN); /* behind the last record */
   for (size_t lane = 0; lane < XF_LANES; lane++) place_row(type, k, rows[lane], lane, panel);
 }

@@ -13,7 +13,7 @@ struct xf_quant_row {
 /* Whether it is one of these types. */
 static inline bool xf_is_quant(xf_type type)
 {
-  return xf_quant_format(type).bits != 0;
+  return xf_quant_format_of(type).bits != 0;
 }
 
 /* Weights that a block of the file holds: a row has whole blocks. 1 for other types. */

@@ -42,7 +42,7 @@ struct xf_quant_format {
 };
 
 /* bits 0 for other types. */
-static inline struct xf_quant_format xf_quant_format(xf_type type)
+static inline struct xf_quant_format xf_quant_format_of(xf_type type)
 {
   switch (type) {
   case XF_Q8_0: return (struct xf_quant_format){32, 32, 32, 8, 128, false};

@@ -184,7 +184,7 @@ static void test_padding(void **state)
   struct rng rng = {4};
   for (size_t t = 0; t < n_quants_types; t++) {
     xf_type type = quants_types[t];
-    struct xf_quant_format format = xf_quant_format(type);
+    struct xf_quant_format format = xf_quant_format_of(type);
     size_t k = type == XF_I8_ROW ? 33 : 256, bytes = xf_quant_panel_bytes(format, k), ones = 0;
     struct quants q = quants_new(&rng, type, 1, k, false);
     struct xf_matrix matrix = quants_matrix(&q);

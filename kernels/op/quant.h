@@ -227,7 +227,7 @@ XF_INLINE void quant_tile_row(struct xf_quant_format f, const int rows, const in
 
 XF_INLINE void quant_tile_shape(xf_type type, const int rows, const struct quant_tile *tile)
 {
-  const struct xf_quant_format f = xf_quant_format(type);
+  const struct xf_quant_format f = xf_quant_format_of(type);
   const struct quant_tile copy = *tile, *t = &copy; /* which stores cannot change */
   const int panels = quant_panels(type, rows);
   if (f.block == 0)
@@ -334,7 +334,7 @@ static void quant_store(const float *tile, size_t rows, size_t panels, size_t n,
 /* All rows by the columns of at most `most` panels from `first` on. */
 static void quant_panels_apply(const struct xf_quant_args *a, size_t first, size_t most)
 {
-  const struct xf_quant_format f = xf_quant_format(a->type);
+  const struct xf_quant_format f = xf_quant_format_of(a->type);
   const size_t k = xf_quant_k(a->k), bytes = xf_quant_panel_bytes(f, a->k);
   const size_t last = (a->n - 1) / XF_LANES;
   const quant_tile_function apply = quant_tile_of(a->type);

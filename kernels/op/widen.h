@@ -84,7 +84,7 @@ XF_INLINE void widen_chunk(const struct xf_quant_format format, const uint8_t *q
 XF_INLINE void widen_type(const xf_type type, size_t k_all, const uint8_t *panel, size_t k0,
                           size_t k, float *y)
 {
-  const struct xf_quant_format format = xf_quant_format(type);
+  const struct xf_quant_format format = xf_quant_format_of(type);
   const uint8_t *records = panel + xf_quant_records_at(format, k_all);
   for (size_t i = k0; i < k0 + k; i += XF_QUANT_CHUNK, y += XF_QUANT_CHUNK * XF_LANES)
     widen_chunk(format, panel, records, i / XF_QUANT_CHUNK, y);
@@ -96,7 +96,7 @@ XF_APART void widen_quants(xf_type type, size_t k_all, const void *w, size_t pan
                            size_t k, float *y)
 {
   const uint8_t *from = w;
-  from += panel * xf_quant_panel_bytes(xf_quant_format(type), k_all);
+  from += panel * xf_quant_panel_bytes(xf_quant_format_of(type), k_all);
   switch (type) {
   case XF_Q8_0: widen_type(XF_Q8_0, k_all, from, k0, k, y); break;
   case XF_Q4_0: widen_type(XF_Q4_0, k_all, from, k0, k, y); break;
