@@ -14,6 +14,7 @@ struct output {
   struct xf_config config;
   const xf_type *types; /* [XF_ROLES] */
   uint64_t seed;
+  bool special;
   struct xf_gguf_writer *writer;
 };
 
@@ -143,6 +144,7 @@ static void give_data(const struct output *o, enum xf_role role, size_t layer)
   }
   struct quants q = quants_new(&rng, o->types[role], shape[0], shape[1], false);
   quants_scale(&q, &rng, deviation);
+  if (o->special) quants_spoil(&q, &rng);
   write_data(o, q.data, q.n * q.row_bytes);
   if (q.scales) write_data(o, q.scales, q.n * sizeof *q.scales);
   quants_free(&q);
@@ -157,9 +159,10 @@ static void for_each_tensor(const struct output *o,
 }
 
 void quant_model_write(const struct tiny_model *shape, const xf_type types[static XF_ROLES],
-                       const char *path)
+                       bool special, const char *path)
 {
-  struct output o = {.config = config_of(shape), .types = types, .seed = shape->seed};
+  struct output o = {
+      .config = config_of(shape), .types = types, .seed = shape->seed, .special = special};
   xf_error error = {0};
   expect_ok(xf_gguf_writer_create(&o.writer, &error), &error);
   add_metadata(o.writer, &o.config);

@@ -6,8 +6,9 @@
 #include "tests/tiny_model.h"
 
 /* Writes a model of that shape (its type is not read): types[role] for each matrix; norms are
- * floats. I8_ROW is a tensor of I8 and one of scales. */
+ * floats. I8_ROW is a tensor of I8 and one of scales. special: a few scales are infinities, NaN,
+ * zeros, subnormals or the greatest numbers. */
 void quant_model_write(const struct tiny_model *shape, const xf_type types[static XF_ROLES],
-                       const char *path);
+                       bool special, const char *path);
 
 #endif

@@ -101,6 +101,19 @@ void quants_scale(struct quants *q, struct rng *rng, float deviation)
   }
 }
 
+void quants_spoil(struct quants *q, struct rng *rng)
+{
+  struct shape shape = shape_of(q->type);
+  for (size_t i = 0; i < 3; i++) {
+    uint16_t half = random_half(rng, true);
+    float scale = from_f16(half);
+    size_t blocks = q->n * q->row_bytes / shape.bytes, row = rng_below(rng, q->n);
+    size_t at = rng_below(rng, blocks) * shape.bytes;
+    if (shape.d >= 0) memcpy(q->data + at + shape.d, &half, sizeof half);
+    if (q->scales) memcpy((char *)q->scales + row * sizeof scale, &scale, sizeof scale);
+  }
+}
+
 void quants_free(struct quants *quants)
 {
   free(quants->memory[0]);

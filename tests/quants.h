@@ -25,6 +25,8 @@ struct quants quants_new(struct rng *rng, xf_type type, size_t n, size_t k, bool
 /* Ordinary scales that give the weights a mean of 0 and about that deviation: the same bits on
  * every machine. */
 void quants_scale(struct quants *quants, struct rng *rng, float deviation);
+/* Gives a few blocks or rows special scales. */
+void quants_spoil(struct quants *quants, struct rng *rng);
 void quants_free(struct quants *quants);
 struct xf_matrix quants_matrix(const struct quants *quants);
 

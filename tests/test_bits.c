@@ -302,7 +302,7 @@ static void test_quant_model(const char *name, const struct tiny_model *shape,
 {
   char path[4096], *folder = temporary_folder();
   snprintf(path, sizeof path, "%s/model.gguf", folder);
-  quant_model_write(shape, types, path);
+  quant_model_write(shape, types, false, path);
   struct suite suite = {.name = name,
                         .path = path,
                         .activations = activations,
