@@ -230,7 +230,7 @@ def build_model(
     use_flash_attention: bool = True, *, activations: str = "int8", chunk: int = 0,
     cache_type: str = "f32", context: Context | None = None, progress: Progress | None = None,
 ) -> Model:  # fmt: skip
-    """Opens a Hugging Face folder (config.json, safetensors) or a GGUF file.
+    """Opens a Hugging Face folder (config.json, safetensors), a GGUF or a .tflite file.
 
     kv_cache_max_len: capacity of the caches that it makes. use_flash_attention: False takes the
     textbook's attention, whose scores lie in memory as a whole. activations: what 8- and 4-bit weights
