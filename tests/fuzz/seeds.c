@@ -4,7 +4,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "tests/gguf_model.h"
 #include "tests/model_support.h"
 #include "tests/spm_writer.h"
 #include "tests/support.h"
@@ -69,7 +68,8 @@ static void seed_models(void)
     char *folder = write_tiny_model(&tiny);
     copy(folder, "config.json", "config", i);
     copy(folder, "model.safetensors", "safetensors", i);
-    if (!kinds[i].extras) gguf_model_write(folder, seed_path("gguf", "model", i));
+    if (!kinds[i].extras)
+      convert_model(folder, seed_path("gguf", "model", i), (xf_convert_options){0});
     if (kinds[i].type != XF_BF16) seed_tflite(folder, i);
     free(folder);
   }
