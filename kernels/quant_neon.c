@@ -1,4 +1,4 @@
-#include "kernels/simd/neon_int.h"
+#include "kernels/simd/neon_dot.h"
 
 #include "kernels/op/quant.h"
 

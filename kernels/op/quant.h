@@ -27,23 +27,23 @@ XF_INLINE const uint8_t *quant_record(struct xf_quant_format f, const struct qua
 /* What the sums of one sub-block begin with: −zero · Σ q where the weights keep their zero. `even`
  * and `odd`: which halves of the chunk belong to it. */
 XF_INLINE void quant_begin(struct xf_quant_format f, const int rows, const int panels,
-                           const struct quant_tile *t, size_t chunk, bool even, bool odd, v16i *dot)
+                           const struct quant_tile *t, size_t chunk, bool even, bool odd, d16 *dot)
 {
   XF_UNROLL
-  for (int r = 0; r < rows; r++) {
+  for (int r = 0; r < rows; r += QUANT_UNIT) {
     const int16_t *sums = t->x.sums + (size_t)r * t->lds + 2 * chunk;
     v16i first = v16i_zero();
     if (f.zero && w16_keeps_zero(f.bits))
       first = v16i_times_sums(even ? -f.zero : 0, odd ? -f.zero : 0, sums);
     XF_UNROLL
-    for (int p = 0; p < panels; p++) dot[r * panels + p] = first;
+    for (int p = 0; p < panels; p++) dot[r / QUANT_UNIT * panels + p] = d16_begin(first);
   }
 }
 
 /* dot += the products of pairs of steps [first, end) of a chunk. */
 XF_INLINE void quant_dot(struct xf_quant_format f, const int rows, const int panels,
                          const struct quant_tile *t, size_t chunk, const int first, const int end,
-                         v16i *dot)
+                         d16 *dot)
 {
   const int8_t *q = t->x.q + chunk * XF_QUANT_CHUNK;
   XF_UNROLL
@@ -53,11 +53,13 @@ XF_INLINE void quant_dot(struct xf_quant_format f, const int rows, const int pan
     for (int p = 0; p < panels; p++)
       w[p] = w16_load(f.bits, f.zero, t->w[p] + chunk * 64 * f.bits, pair);
     XF_UNROLL
-    for (int r = 0; r < rows; r++) {
-      q8 row = q8_load(q + (size_t)r * t->ldq + 8 * pair);
+    for (int r = 0; r < rows; r += QUANT_UNIT) {
+      q8 row = q8_load(q + (size_t)r * t->ldq + 8 * pair, rows > 1 ? t->ldq : 0);
       XF_UNROLL
-      for (int p = 0; p < panels; p++)
-        dot[r * panels + p] = v16i_dot(f.bits, dot[r * panels + p], w[p], row);
+      for (int p = 0; p < panels; p++) {
+        d16 *sum = &dot[r / QUANT_UNIT * panels + p];
+        *sum = d16_add(f.bits, *sum, w[p], row);
+      }
     }
   }
 }
@@ -69,7 +71,7 @@ XF_INLINE void quant_clear(const int sums, const struct quant_tile *t)
 
 /* y = fma((float)dot, dx · d, y), and then the minima of types that have one for each block. */
 XF_INLINE void quant_scale(struct xf_quant_format f, const int rows, const int panels,
-                           const struct quant_tile *t, size_t block, const v16i *dot, v16 *kept)
+                           const struct quant_tile *t, size_t block, const d16 *dot, v16 *kept)
 {
   v16 d[QUANT_PANELS_MAX], m[QUANT_PANELS_MAX];
   XF_UNROLL
@@ -89,7 +91,8 @@ XF_INLINE void quant_scale(struct xf_quant_format f, const int rows, const int p
     for (int p = 0; p < panels; p++) {
       float *at = t->y + (r * panels + p) * XF_LANES;
       v16 y = QUANT_KEEPS_FLOATS ? kept[r * panels + p] : v16_load(at);
-      y = v16_fma(v16_from_int(dot[r * panels + p]), v16_mul(dx, d[p]), y);
+      v16i row = d16_row(dot[r / QUANT_UNIT * panels + p], r % QUANT_UNIT);
+      y = v16_fma(v16_from_int(row), v16_mul(dx, d[p]), y);
       if (f.has_min) y = v16_fma(m[p], sum, y);
       if (QUANT_KEEPS_FLOATS)
         kept[r * panels + p] = y;
@@ -104,7 +107,7 @@ XF_INLINE void quant_tile_chunks(struct xf_quant_format f, const int rows, const
                                  const struct quant_tile *t)
 {
   v16 y[QUANT_SUMS];
-  v16i dot[QUANT_SUMS];
+  d16 dot[QUANT_SUMS];
   XF_UNROLL
   for (int i = 0; i < rows * panels; i++) y[i] = v16_set1(0);
   if (!QUANT_KEEPS_FLOATS) quant_clear(rows * panels, t);
@@ -125,7 +128,7 @@ XF_INLINE void quant_sub_blocks(struct xf_quant_format f, const int rows, const 
   const int halves = XF_QUANT_CHUNK / f.sub;
   XF_UNROLL
   for (int half = 0; half < halves; half++) {
-    v16i part[QUANT_SUMS];
+    d16 part[QUANT_SUMS];
     quant_begin(f, rows, panels, t, chunk, half == 0, half == halves - 1, part);
     quant_dot(f, rows, panels, t, chunk, 4 / halves * half, 4 / halves * (half + 1), part);
     size_t sub = chunk % (f.block / XF_QUANT_CHUNK) * (size_t)halves + (size_t)half;
@@ -136,7 +139,8 @@ XF_INLINE void quant_sub_blocks(struct xf_quant_format f, const int rows, const 
       XF_UNROLL
       for (int r = 0; r < rows; r++) {
         v16i *sum = &dot[r * panels + p];
-        *sum = v16i_add(*sum, v16i_mul(scale, part[r * panels + p]));
+        v16i row = d16_row(part[r / QUANT_UNIT * panels + p], r % QUANT_UNIT);
+        *sum = v16i_add(*sum, v16i_mul(scale, row));
       }
     }
   }
@@ -204,9 +208,9 @@ XF_INLINE void quant_tile_blocks(struct xf_quant_format f, const int rows, const
 XF_INLINE void quant_tile_row(struct xf_quant_format f, const int rows, const int panels,
                               const struct quant_tile *t)
 {
-  v16i dot[QUANT_SUMS];
+  d16 dot[QUANT_SUMS];
   XF_UNROLL
-  for (int i = 0; i < rows * panels; i++) dot[i] = v16i_zero();
+  for (int i = 0; i < rows * panels; i++) dot[i] = d16_begin(v16i_zero());
   for (size_t chunk = 0; chunk < t->chunks; chunk++)
     quant_dot(f, rows, panels, t, chunk, 0, 4, dot);
   XF_UNROLL
@@ -219,7 +223,8 @@ XF_INLINE void quant_tile_row(struct xf_quant_format f, const int rows, const in
     XF_UNROLL
     for (int p = 0; p < panels; p++) {
       v16 scale = v16_mul(dx, v16_load((const float *)quant_record(f, t, p, 0)));
-      v16 sum = v16_from_int(v16i_add(dot[r * panels + p], first));
+      v16i row = d16_row(dot[r / QUANT_UNIT * panels + p], r % QUANT_UNIT);
+      v16 sum = v16_from_int(v16i_add(row, first));
       v16_store(t->y + (r * panels + p) * XF_LANES, v16_mul(sum, scale));
     }
   }
@@ -238,11 +243,17 @@ XF_INLINE void quant_tile_shape(xf_type type, const int rows, const struct quant
     quant_tile_blocks(f, rows, panels, t);
 }
 
-/* Rows of the tallest tile that has no more. Tiles of 16-k sub-blocks have more registers in use.
- */
+/* Whether tiles of more than 4 rows are the fastest: rows of one scale take more panels instead,
+ * and sub-blocks of 16 k need more registers. */
+XF_INLINE bool quant_is_tall(xf_type type)
+{
+  return type != XF_Q6_K && type != XF_I8_ROW;
+}
+
+/* Rows of the tallest tile that has no more. */
 XF_INLINE size_t quant_rows(xf_type type, size_t rows)
 {
-  if (type != XF_Q6_K && rows >= QUANT_ROWS) return QUANT_ROWS;
+  if (quant_is_tall(type) && rows >= QUANT_ROWS) return QUANT_ROWS;
   if (QUANT_ROWS >= 4 && rows >= 4) return 4;
   return QUANT_ROWS >= 2 && rows >= 2 ? 2 : 1;
 }
@@ -250,7 +261,7 @@ XF_INLINE size_t quant_rows(xf_type type, size_t rows)
 /* A tile of one type. */
 XF_INLINE void quant_tile(xf_type type, size_t rows, const struct quant_tile *t)
 {
-  if (type != XF_Q6_K && rows == QUANT_ROWS)
+  if (quant_is_tall(type) && rows == QUANT_ROWS)
     quant_tile_shape(type, QUANT_ROWS, t);
   else if (QUANT_ROWS >= 4 && rows == 4)
     quant_tile_shape(type, 4, t);

@@ -9,6 +9,8 @@ typedef struct v16i {
   __m256i lo, hi;
 } v16i;
 
+#include "kernels/simd/row_sums.h"
+
 /* Two steps, each of two halves of a panel. Without VNNI, 8-bit weights are u − 128. */
 typedef struct w16 {
   __m256i lo[2], hi[2];
@@ -181,8 +183,9 @@ XF_INLINE w16 w16_load(int bits, int zero, const uint8_t *chunk, int pair)
   return w;
 }
 
-XF_INLINE q8 q8_load(const int8_t *q)
+XF_INLINE q8 q8_load(const int8_t *q, size_t ld)
 {
+  (void)ld;
   return (q8){{v16i_set4(q), v16i_set4(q + 4)}};
 }
 
@@ -208,7 +211,7 @@ XF_INLINE __m256i w16_dot_half(int bits, __m256i sum, const __m256i w[2], const 
 #endif
 }
 
-XF_INLINE v16i v16i_dot(int bits, v16i sum, w16 w, q8 q)
+XF_INLINE d16 d16_add(int bits, d16 sum, w16 w, q8 q)
 {
   return (v16i){w16_dot_half(bits, sum.lo, w.lo, q.step), w16_dot_half(bits, sum.hi, w.hi, q.step)};
 }

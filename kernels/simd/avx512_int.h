@@ -7,6 +7,8 @@
 
 typedef __m512i v16i;
 
+#include "kernels/simd/row_sums.h"
+
 /* Two steps of a panel. Without VNNI, 8-bit weights are |u − 128| and where it is negative. */
 typedef struct w16 {
   __m512i step[2];
@@ -17,12 +19,12 @@ typedef struct q8 {
   __m512i step[2];
 } q8;
 
-/* 6×3, or 6×2 where floats or second integers are kept too. */
-enum { QUANT_ROWS = 6, QUANT_PANELS_MAX = 6, QUANT_SUMS = 18, QUANT_KEEPS_FLOATS = 1 };
+/* 4×4, or 6×2 where floats or second integers are kept too. */
+enum { QUANT_ROWS = 6, QUANT_PANELS_MAX = 4, QUANT_SUMS = 16, QUANT_KEEPS_FLOATS = 1 };
 
 XF_INLINE int quant_panels(xf_type type, int rows)
 {
-  if (type == XF_I8_ROW) return rows >= 4 ? 3 : 6;
+  if (type == XF_I8_ROW) return 4;
   return rows >= 4 ? 2 : 4;
 }
 
@@ -169,14 +171,15 @@ XF_INLINE w16 w16_load(int bits, int zero, const uint8_t *chunk, int pair)
   return w;
 }
 
-XF_INLINE q8 q8_load(const int8_t *q)
+XF_INLINE q8 q8_load(const int8_t *q, size_t ld)
 {
+  (void)ld;
   return (q8){{v16i_set4(q), v16i_set4(q + 4)}};
 }
 
 /* No product saturates: of 8-bit weights two reach 2 · 128 · 127 = 32,512 at most, of 6-bit ones
  * four reach 4 · 63 · 127 = 32,004. */
-XF_INLINE v16i v16i_dot(int bits, v16i sum, w16 w, q8 q)
+XF_INLINE d16 d16_add(int bits, d16 sum, w16 w, q8 q)
 {
 #ifdef __AVX512VNNI__
   (void)bits;

@@ -1,5 +1,5 @@
-/* Sixteen int32 lanes in four q registers, and 8-bit products, by SDOT where the file is compiled
- * for it. Meanings as in scalar_int.h. */
+/* Sixteen int32 lanes in four q registers, and how weights are read. The products are in
+ * neon_dot.h and neon_i8mm.h. Meanings as in scalar_int.h. */
 #ifndef XF_SIMD_NEON_INT_H
 #define XF_SIMD_NEON_INT_H
 
@@ -8,15 +8,6 @@
 typedef struct v16i {
   int32x4_t r[4];
 } v16i;
-
-/* u − zero of two steps, each of four quarters of a panel. */
-typedef struct w16 {
-  int8x16_t r[2][4];
-} w16;
-
-typedef struct q8 {
-  int8x8_t r;
-} q8;
 
 /* Four rows are 16 sums. */
 enum { QUANT_ROWS = 4, QUANT_PANELS_MAX = 2, QUANT_SUMS = 4, QUANT_KEEPS_FLOATS = 0 };
@@ -159,59 +150,18 @@ XF_INLINE void w16_quarter(int bits, int zero, const uint8_t *chunk, int pair, i
   }
 }
 
-XF_INLINE w16 w16_load(int bits, int zero, const uint8_t *chunk, int pair)
+/* Of every type. */
+XF_INLINE void w16_steps(int bits, int zero, const uint8_t *chunk, int pair, int8x16_t step[2])
 {
-  w16 w;
-  XF_UNROLL
-  for (int i = 0; i < 4; i++) {
-    int8x16_t step[2];
-    if (bits == 8) {
-      step[0] =
-          vreinterpretq_s8_u8(veorq_u8(vld1q_u8(chunk + 128 * pair + 16 * i), vdupq_n_u8(0x80)));
-      step[1] = vreinterpretq_s8_u8(
-          veorq_u8(vld1q_u8(chunk + 128 * pair + 64 + 16 * i), vdupq_n_u8(0x80)));
-    } else {
-      w16_quarter(bits, zero, chunk + 16 * i, pair, step);
-    }
-    w.r[0][i] = step[0];
-    w.r[1][i] = step[1];
+  if (bits < 8) {
+    w16_quarter(bits, zero, chunk, pair, step);
+    return;
   }
-  return w;
-}
-
-XF_INLINE q8 q8_load(const int8_t *q)
-{
-  return (q8){vld1_s8(q)};
-}
-
-/* Pairs of products of two steps at most: 2 · 128 · 127 = 32,512 of 8-bit weights, one step, and
- * 4 · 32 · 127 of others, two steps, fit 16 bits. */
-XF_INLINE int32x4_t w16_dot_quarter(int bits, int32x4_t sum, int8x16_t w0, int8x16_t w1, int8x8_t q)
-{
-#ifdef __ARM_FEATURE_DOTPROD
-  (void)bits;
-  return vdotq_lane_s32(vdotq_lane_s32(sum, w0, q, 0), w1, q, 1);
-#else
-  int8x8_t q0 = vreinterpret_s8_s32(vdup_lane_s32(vreinterpret_s32_s8(q), 0));
-  int8x8_t q1 = vreinterpret_s8_s32(vdup_lane_s32(vreinterpret_s32_s8(q), 1));
-  int16x8_t low = vmull_s8(vget_low_s8(w0), q0), high = vmull_s8(vget_high_s8(w0), q0);
-  if (bits == 8) {
-    sum = vpadalq_s16(sum, vpaddq_s16(low, high));
-    low = vmull_s8(vget_low_s8(w1), q1);
-    high = vmull_s8(vget_high_s8(w1), q1);
-  } else {
-    low = vmlal_s8(low, vget_low_s8(w1), q1);
-    high = vmlal_s8(high, vget_high_s8(w1), q1);
-  }
-  return vpadalq_s16(sum, vpaddq_s16(low, high));
-#endif
-}
-
-XF_INLINE v16i v16i_dot(int bits, v16i sum, w16 w, q8 q)
-{
   XF_UNROLL
-  for (int i = 0; i < 4; i++) sum.r[i] = w16_dot_quarter(bits, sum.r[i], w.r[0][i], w.r[1][i], q.r);
-  return sum;
+  for (int i = 0; i < 2; i++) {
+    uint8x16_t u = vld1q_u8(chunk + 128 * pair + 64 * i);
+    step[i] = vreinterpretq_s8_u8(veorq_u8(u, vdupq_n_u8(0x80)));
+  }
 }
 
 #endif

@@ -8,12 +8,14 @@ typedef struct v16i {
   int32_t r[XF_LANES];
 } v16i;
 
+#include "kernels/simd/row_sums.h"
+
 /* Two steps of a panel of weights: 8 consecutive k of 16 columns. */
 typedef struct w16 {
   int16_t r[2][XF_LANES][4];
 } w16;
 
-/* The 8 numbers of a row that belong to them. */
+/* The 8 numbers of each row of QUANT_UNIT that belong to them; rows lie ld apart. */
 typedef struct q8 {
   int8_t r[2][4];
 } q8;
@@ -144,15 +146,16 @@ XF_INLINE w16 w16_load(int bits, int zero, const uint8_t *chunk, int pair)
   return w;
 }
 
-XF_INLINE q8 q8_load(const int8_t *q)
+XF_INLINE q8 q8_load(const int8_t *q, size_t ld)
 {
+  (void)ld;
   q8 row;
   memcpy(row.r, q, sizeof row.r);
   return row;
 }
 
-/* sum + Σ w · q. */
-XF_INLINE v16i v16i_dot(int bits, v16i sum, w16 w, q8 q)
+/* sums + Σ w · q. */
+XF_INLINE d16 d16_add(int bits, d16 sum, w16 w, q8 q)
 {
   (void)bits;
   for (int i = 0; i < XF_LANES; i++)
