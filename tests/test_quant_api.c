@@ -93,7 +93,7 @@ static void test_views(void **state)
 {
   (void)state;
   struct rng rng = {1};
-  for (const struct xf_kernels *k = NULL; (k = next_isa(k));)
+  for (const struct xf_kernels *k = NULL; (k = next_quant_isa(k));)
     for (size_t i = 0; i < scaled(60); i++) {
       uint64_t seed = rng.state;
       xf_context *context = context_new(k->name, i % 2 ? THREADS : 1, thread_each);

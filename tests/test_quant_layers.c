@@ -135,7 +135,7 @@ static void check_random(struct rng *rng, enum fill fill, bool special)
   assert_non_null(x);
   fill_array(rng, fill, rows * l.k, x);
   float *want = expected(&l, rows, x, integers);
-  for (const struct xf_kernels *k = NULL; (k = next_isa(k));) {
+  for (const struct xf_kernels *k = NULL; (k = next_quant_isa(k));) {
     uint32_t t = threads[rng_below(rng, 3)];
     xf_context *context = context_new(k->name, t, thread_each);
     this_case("seed %llu, %s, parts %zu (%s …), n %zu, k %zu, rows %zu, threads %u",
