@@ -17,7 +17,7 @@ enum { USUAL_CAPACITY = 1024 };
 static const char *checkpoint, *output, *folder = ".", *prefix;
 static struct xf_cli_list lengths;
 static uint64_t capacity;
-static int quantize, attention, force; /* attention: XF_ATTENTION_FLASH is "true" */
+static int quantize, attention, force, packed; /* attention: XF_ATTENTION_FLASH is "true" */
 
 /* quantize's words. */
 static const struct {
@@ -45,6 +45,9 @@ static const struct xf_cli_option options[] = {
      XF_CLI_COUNT, &capacity, 1, 16777216},
     {"--use_flash_attention", NULL, "true|false", "plan: flash or standard attention",
      XF_CLI_CHOICE, &attention, 0, 0},
+    {"--packed", NULL, NULL,
+     "the weights as memory has them: opens at once, shared by processes; for exactflash alone",
+     XF_CLI_SWITCH, &packed, 0, 0},
     {"--force", NULL, NULL, "replace a file that is there", XF_CLI_SWITCH, &force, 0, 0},
     {0}};
 
@@ -98,8 +101,9 @@ static int name_output(const xf_checkpoint_info *info, const xf_plan *plan, char
   xf_type type = kinds[quantize].type ? kinds[quantize].type : info->weight_type;
   const char *label = kinds[quantize].label;
   if (type == XF_I8_ROW) label = "q8";
-  int length = snprintf(path, size, "%s/%.*s_%s_ekv%u.gguf", folder, (int)n, begin,
-                        label ? label : xf_type_name(type), (unsigned)plan->kv_cache_max_len);
+  int length = snprintf(path, size, "%s/%.*s_%s%s_ekv%u.gguf", folder, (int)n, begin,
+                        label ? label : xf_type_name(type), packed ? "_packed" : "",
+                        (unsigned)plan->kv_cache_max_len);
   return length < (int)size ? XF_CLI_OK : xf_cli_fail("the name of the output is too long");
 }
 
@@ -124,6 +128,7 @@ static int convert(const xf_plan *plan, const char *path)
                                         .type = kinds[quantize].type,
                                         .plan = *plan,
                                         .force = force,
+                                        .packed = packed,
                                         .progress = xf_cli_progress};
   int code = xf_cli_context_open(&context);
   if (code) return code;
@@ -144,6 +149,10 @@ static int run(void)
   if (!checkpoint) return xf_cli_misuse("convert", "name the checkpoint by --checkpoint_path PATH");
   if (output && prefix)
     return xf_cli_misuse("convert", "give --output or --output_name_prefix, not both");
+  if (packed && kinds[quantize].type)
+    return xf_cli_misuse("convert",
+                         "--packed takes weights as they are: --quantize first, in a run "
+                         "of its own");
   if (xf_checkpoint_describe(checkpoint, &info, &error)) return xf_cli_error(&error);
   int code = make_plan(&info, &plan);
   if (!code && !output) code = name_output(&info, &plan, path, sizeof path);
@@ -157,7 +166,7 @@ const struct xf_cli_command xf_cli_convert = {
         "Writes a checkpoint as one GGUF file with its tokenizer, its chat template and a plan\n"
         "(lengths of prompt chunks, capacity of the cache, attention) that the other commands\n"
         "follow unless their options say otherwise. Files of any type but i8_row can be read by\n"
-        "llama.cpp too. A file without --output is named\n"
+        "llama.cpp too, but no packed ones. A file without --output is named\n"
         "  OUTPUT_PATH/PREFIX_TYPE_ekvCAPACITY.gguf\n"
         "with q8 for i8_row. It has its name once it is whole: after a failure or Ctrl-C nothing\n"
         "is there but what was there before.",

@@ -17,7 +17,8 @@ struct xf_linear_part {
 struct xf_linear {
   size_t n, k;
   struct xf_linear_part parts[XF_LINEAR_PARTS]; /* the first n_parts */
-  size_t n_parts;
+  uint32_t n_parts;
+  bool mapped; /* the panels lie in a file's memory */
   /* Each part's [ceil(n/16)] panels, at a multiple of 64 bytes: [k][16], or as kernels/quant.h
    * says; columns past n are zeros. */
   void *panels;
@@ -27,6 +28,10 @@ struct xf_linear {
  * become one product), each in its own type. XF_E_SHAPE or XF_E_MEMORY. */
 xf_status xf_linear_pack(const xf_context *context, const struct xf_matrix *matrices, size_t n,
                          struct xf_linear *out, xf_error *error);
+/* The same of panels that xf_linear_pack made once, of matrices of these shapes (data is not read).
+ * They must stay. XF_E_SHAPE, or XF_E_FORMAT: they are not so many bytes, or not aligned to 64. */
+xf_status xf_linear_map(const struct xf_matrix *shapes, size_t n, const void *panels, size_t bytes,
+                        struct xf_linear *out, xf_error *error);
 void xf_linear_free(struct xf_linear *linear); /* leaves it empty; an empty one is allowed */
 size_t xf_linear_bytes(const struct xf_linear *linear);
 size_t xf_linear_part_bytes(const struct xf_linear *linear, size_t part);

@@ -114,9 +114,27 @@ xf_status xf_linear_pack(const xf_context *context, const struct xf_matrix *matr
   return XF_OK;
 }
 
+xf_status xf_linear_map(const struct xf_matrix *shapes, size_t n, const void *panels, size_t bytes,
+                        struct xf_linear *out, xf_error *error)
+{
+  struct xf_linear linear;
+  xf_status status = check(shapes, n, error);
+  if (status != XF_OK) return status;
+  plan(shapes, n, &linear);
+  if (bytes != xf_linear_bytes(&linear))
+    return xf_fail(error, XF_E_FORMAT, "%zu bytes; panels of [%zu, %zu] have %zu", bytes, linear.n,
+                   linear.k, xf_linear_bytes(&linear));
+  if ((uintptr_t)panels % XF_QUANT_ALIGN != 0)
+    return xf_fail(error, XF_E_FORMAT, "its data is not aligned to %d bytes", XF_QUANT_ALIGN);
+  linear.panels = (void *)(uintptr_t)panels;
+  linear.mapped = true;
+  *out = linear;
+  return XF_OK;
+}
+
 void xf_linear_free(struct xf_linear *linear)
 {
-  xf_free(linear->panels);
+  if (!linear->mapped) xf_free(linear->panels);
   *linear = (struct xf_linear){0};
 }
 

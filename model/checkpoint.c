@@ -204,6 +204,11 @@ const char *xf_checkpoint_place(const struct xf_checkpoint *checkpoint)
   return checkpoint->place;
 }
 
+const struct xf_gguf *xf_checkpoint_gguf(const struct xf_checkpoint *checkpoint)
+{
+  return checkpoint->gguf.file.data ? &checkpoint->gguf : NULL;
+}
+
 const struct xf_naming *xf_checkpoint_naming(const struct xf_checkpoint *checkpoint)
 {
   return checkpoint->naming;

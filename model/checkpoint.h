@@ -9,6 +9,7 @@
 #include "model/tensor.h"
 
 struct xf_checkpoint;
+struct xf_gguf;
 
 /* config, from config.json, the GGUF file's metadata or the .tflite file's graph, is read first;
  * NULL: not at all. */
@@ -18,6 +19,9 @@ void xf_checkpoint_close(struct xf_checkpoint *checkpoint); /* NULL is allowed *
 
 /* The folder or GGUF file, for messages. */
 const char *xf_checkpoint_place(const struct xf_checkpoint *checkpoint);
+
+/* The GGUF file's metadata; NULL where the checkpoint is another. Its path is not to be read. */
+const struct xf_gguf *xf_checkpoint_gguf(const struct xf_checkpoint *checkpoint);
 
 /* How the tensors of a Llama are named here. */
 const struct xf_naming *xf_checkpoint_naming(const struct xf_checkpoint *checkpoint);

@@ -51,6 +51,8 @@ struct xf_gguf;
  * and the four settings of llama3 scaling, in the order of xf_rope_config's fields. */
 #define XF_GGUF_EOS_KEY    "exactflash.eos_token_ids"
 #define XF_GGUF_LLAMA3_KEY "exactflash.rope.llama3"
+/* bool, of a packed file (model/packed.h), which has no output.weight. */
+#define XF_GGUF_TIED_KEY "exactflash.packed.tied"
 
 /* The same from a GGUF file's metadata, whose general.architecture must be llama; the vocabulary is
  * as large as the tensor token_embd.weight says. */

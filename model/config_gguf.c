@@ -245,7 +245,8 @@ xf_status xf_config_read_gguf(const struct xf_gguf *gguf, struct xf_config *out,
   char head[XF_MAX_NAME];
   xf_tensor_name(&xf_naming_gguf, XF_HEAD, 0, ".weight", head);
   out->tied = !xf_tensor_find(gguf->tensors, gguf->n_tensors, head);
-  xf_status status = check_architecture(gguf, error);
+  xf_status status = xf_gguf_get_bool(gguf, XF_GGUF_TIED_KEY, &out->tied, error);
+  if (status == XF_OK) status = check_architecture(gguf, error);
   if (status == XF_OK) status = check_variant(gguf, error);
   if (status == XF_OK) status = read_sizes(gguf, out, error);
   if (status == XF_OK) status = read_ids(gguf, out, error);

@@ -11,6 +11,7 @@
 #include "dispatch/options.h"
 #include "dispatch/widen.h"
 #include "model/convert.h"
+#include "model/packed.h"
 #include "model/plan.h"
 #include "model/quantize.h"
 #include "model/source.h"
@@ -25,7 +26,8 @@ struct converter {
   struct xf_config config;
   struct xf_checkpoint *checkpoint;
   struct xf_gguf_writer *writer;
-  size_t done, total; /* tensors */
+  struct xf_weights weights; /* to be packed; else empty */
+  size_t done, total;        /* tensors */
   xf_error *error;
 };
 
@@ -124,13 +126,34 @@ static xf_status each_item(struct converter *c,
   return status;
 }
 
+/* Packed files have no matrices to read. */
+static xf_status open_checkpoint(struct converter *c)
+{
+  const struct xf_gguf_value *parts;
+  xf_status status = xf_checkpoint_open(c->path, &c->config, &c->checkpoint, c->error);
+  if (!status) status = xf_packed_parts(c->checkpoint, &c->config, &parts, c->error);
+  if (status || !parts) return status;
+  return xf_fail(c->error, XF_E_UNSUPPORTED,
+                 "%s: is a packed file; convert the one that it was made of", c->path);
+}
+
+/* All of the model as memory has it, from a checkpoint of its own: its list of tensors is lost. */
+static xf_status load_weights(struct converter *c)
+{
+  struct xf_checkpoint *checkpoint;
+  xf_status status = xf_checkpoint_open(c->path, NULL, &checkpoint, c->error);
+  if (status) return status;
+  return xf_weights_load(c->context, &c->config, checkpoint, c->options.progress,
+                         c->options.progress_arg, &c->weights, c->error);
+}
+
 xf_status xf_checkpoint_describe(const char *path, xf_checkpoint_info *out, xf_error *error)
 {
   struct converter c = {.path = path, .error = error};
   struct item q;
   if (!path || !out)
     return xf_fail(error, XF_E_ARGUMENT, "xf_checkpoint_describe: path or out is NULL");
-  xf_status status = xf_checkpoint_open(path, &c.config, &c.checkpoint, error);
+  xf_status status = open_checkpoint(&c);
   if (!status) status = get_item(&c, XF_Q, 0, &q);
   if (!status) *out = (xf_checkpoint_info){q.from_type, (uint32_t)c.config.max_positions};
   xf_checkpoint_close(c.checkpoint);
@@ -194,7 +217,9 @@ static xf_status add_head(struct converter *c)
     size_t n = c->config.head_dim / 2;
     xf_gguf_add_tensor(c->writer, xf_naming_gguf.rope_factors, xf_ggml_type_of(XF_F32), 1, &n);
   }
-  return status ? status : each_item(c, add_tensor);
+  if (status) return status;
+  return c->options.packed ? xf_packed_add(&c->weights, &c->config, c->writer, c->error)
+                           : each_item(c, add_tensor);
 }
 
 /* ---- data ---- */
@@ -333,16 +358,19 @@ static xf_status convert(struct converter *c, const char *output)
                      "%s: a .tflite file cannot be converted: convert the checkpoint that it was "
                      "made of",
                      c->path);
-  if (!status) status = xf_checkpoint_open(c->path, &c->config, &c->checkpoint, c->error);
+  if (!status) status = open_checkpoint(c);
   if (status) return status;
   if (xf_plan_fault(&c->options.plan, c->config.max_positions, fault, sizeof fault))
     return xf_fail(c->error, XF_E_ARGUMENT, "%s: the plan cannot be run: %s", c->path, fault);
-  status = xf_gguf_writer_create(&c->writer, c->error);
+  status = c->options.packed ? load_weights(c) : XF_OK;
+  if (!status) status = xf_gguf_writer_create(&c->writer, c->error);
   if (!status) status = add_head(c);
   if (!status) status = report(c);
   if (!status) status = xf_gguf_writer_start(c->writer, output, c->error);
   if (!status && has_factors(c)) status = write_factors(c);
-  if (!status) status = each_item(c, write_item);
+  if (!status)
+    status = c->options.packed ? xf_packed_write(&c->weights, c->writer, c->error)
+                               : each_item(c, write_item);
   return status ? status : xf_gguf_writer_finish(c->writer, c->error);
 }
 
@@ -357,10 +385,15 @@ xf_status xf_convert(const xf_context *context, const char *path, const char *ou
   if (!status && c.options.type && !xf_convert_supports(c.options.type))
     status = xf_fail(error, XF_E_UNSUPPORTED, "weights cannot be converted to %s",
                      xf_type_name(c.options.type));
+  if (!status && c.options.type && c.options.packed)
+    status = xf_fail(error, XF_E_ARGUMENT,
+                     "weights are packed as the checkpoint has them; convert it to %s first",
+                     xf_type_name(c.options.type));
   xf_fp_state caller = xf_fp_enter();
   if (!status) status = convert(&c, output);
   xf_fp_leave(caller);
   xf_gguf_writer_destroy(c.writer);
+  xf_weights_free(&c.weights);
   xf_checkpoint_close(c.checkpoint);
   return status;
 }

@@ -7,6 +7,9 @@
 #include "model/gguf_format.h"
 #include "model/new_file.h"
 
+static const char *const ALIGNMENT_KEY = "general.alignment";
+enum { MOST_ALIGNMENT = 4096 };
+
 /* Bytes that grow. */
 struct buffer {
   unsigned char *data;
@@ -18,7 +21,8 @@ struct xf_gguf_writer {
   uint64_t n_values, n_tensors;
   struct buffer sizes; /* uint64_t [n_tensors]: bytes of data */
   uint64_t data_bytes; /* of all tensors so far, with their padding */
-  xf_error failure;    /* the first one of an xf_gguf_add_… */
+  size_t alignment;
+  xf_error failure; /* the first one of an xf_gguf_add_… */
   struct xf_new_file file;
   uint64_t tensor, given; /* the tensor whose data comes next, and how much of it has come */
 };
@@ -73,7 +77,7 @@ static void add_scalar(struct xf_gguf_writer *writer, const char *key, enum xf_g
 void xf_gguf_add_value(struct xf_gguf_writer *writer, const struct xf_gguf_value *value)
 {
   struct buffer *values = &writer->values;
-  if (xf_gguf_string_equal(value->key, "general.alignment")) return;
+  if (xf_gguf_string_equal(value->key, ALIGNMENT_KEY)) return;
   put_string(writer, values, value->key.text, value->key.bytes);
   if (value->is_array) put_u32(writer, values, XF_GGUF_ARRAY);
   put_u32(writer, values, value->type);
@@ -131,6 +135,17 @@ void xf_gguf_add_strings(struct xf_gguf_writer *writer, const char *key,
   writer->n_values++;
 }
 
+void xf_gguf_writer_align(struct xf_gguf_writer *writer, uint32_t alignment)
+{
+  struct buffer *values = &writer->values;
+  assert(alignment && alignment <= MOST_ALIGNMENT && writer->n_tensors == 0);
+  put_string(writer, values, ALIGNMENT_KEY, strlen(ALIGNMENT_KEY));
+  put_u32(writer, values, XF_GGUF_U32);
+  put_u32(writer, values, alignment);
+  writer->n_values++;
+  writer->alignment = alignment;
+}
+
 /* ---- tensors ---- */
 
 void xf_gguf_add_tensor(struct xf_gguf_writer *writer, const char *name,
@@ -149,19 +164,19 @@ void xf_gguf_add_tensor(struct xf_gguf_writer *writer, const char *name,
   put_u64(writer, tensors, writer->data_bytes);
   overflow |= __builtin_mul_overflow(elements / type->block, type->block_bytes, &bytes) ||
               __builtin_add_overflow(writer->data_bytes, bytes, &end) ||
-              end > SIZE_MAX - XF_GGUF_ALIGNMENT;
+              end > SIZE_MAX - writer->alignment;
   if (overflow && !writer->failure.status)
     xf_fail(&writer->failure, XF_E_ARGUMENT, "tensor %s: its size overflows", name);
   if (overflow) return;
   put_u64(writer, &writer->sizes, bytes);
-  writer->data_bytes = xf_round_up(end, XF_GGUF_ALIGNMENT);
+  writer->data_bytes = xf_round_up(end, writer->alignment);
   writer->n_tensors++;
 }
 
 static xf_status pad(struct xf_gguf_writer *writer, uint64_t bytes, xf_error *error)
 {
-  static const unsigned char zeros[XF_GGUF_ALIGNMENT];
-  return xf_new_file_write(&writer->file, zeros, xf_round_up(bytes, XF_GGUF_ALIGNMENT) - bytes,
+  static const unsigned char zeros[MOST_ALIGNMENT];
+  return xf_new_file_write(&writer->file, zeros, xf_round_up(bytes, writer->alignment) - bytes,
                            error);
 }
 
@@ -238,8 +253,9 @@ xf_status xf_gguf_writer_finish(struct xf_gguf_writer *writer, xf_error *error)
 xf_status xf_gguf_writer_create(struct xf_gguf_writer **out, xf_error *error)
 {
   *out = xf_alloc_zeroed(1, sizeof **out);
-  if (*out) return XF_OK;
-  return xf_fail(error, XF_E_MEMORY, "out of memory for a GGUF writer");
+  if (!*out) return xf_fail(error, XF_E_MEMORY, "out of memory for a GGUF writer");
+  (*out)->alignment = XF_GGUF_ALIGNMENT;
+  return XF_OK;
 }
 
 void xf_gguf_writer_destroy(struct xf_gguf_writer *writer)

@@ -25,8 +25,13 @@ void xf_gguf_add_array(struct xf_gguf_writer *writer, const char *key, enum xf_g
                        const void *values, size_t n);
 void xf_gguf_add_strings(struct xf_gguf_writer *writer, const char *key,
                          const struct xf_gguf_string *strings, size_t n);
-/* A value that was read from another file. The key general.alignment is left out: here it is 32. */
+/* A value that was read from another file. The key general.alignment is left out:
+ * xf_gguf_writer_align. */
 void xf_gguf_add_value(struct xf_gguf_writer *writer, const struct xf_gguf_value *value);
+
+/* Tensors begin at multiples of it, in place of 32: a power of two ≤ 4096. Before the first tensor,
+ * once. */
+void xf_gguf_writer_align(struct xf_gguf_writer *writer, uint32_t alignment);
 
 /* shape: [rank ≤ 4], outermost first; its last size holds whole blocks of the type. */
 void xf_gguf_add_tensor(struct xf_gguf_writer *writer, const char *name,

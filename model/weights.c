@@ -8,12 +8,14 @@
 #include "dispatch/memory.h"
 #include "dispatch/widen.h"
 #include "model/file.h"
+#include "model/packed.h"
 #include "model/source.h"
 
 struct loader {
   const xf_context *context;
   const struct xf_config *config;
-  struct xf_weights *out; /* with the open checkpoint */
+  struct xf_weights *out;             /* with the open checkpoint */
+  const struct xf_gguf_value *packed; /* model/packed.h; NULL: matrices */
   xf_error *error;
 };
 
@@ -70,9 +72,25 @@ static xf_status pack(const struct loader *loader, const struct xf_source *sourc
   return status;
 }
 
+/* A layer that the checkpoint holds in the form of memory. */
+static xf_status map_linear(const struct loader *loader, size_t layer, const struct part *parts,
+                            size_t n, size_t k, struct xf_linear *out)
+{
+  size_t columns = 0;
+  for (size_t i = 0; i < n; i++) columns += parts[i].n;
+  xf_status status = xf_packed_map(loader->out->checkpoint, loader->packed, parts[0].role, layer,
+                                   columns, k, out, loader->error);
+  if (status != XF_OK) return status;
+  loader->out->has_quants |= xf_linear_has_quants(out);
+  if (parts[0].role != XF_HEAD || !loader->config->tied)
+    loader->out->parameters += (uint64_t)columns * k;
+  return XF_OK;
+}
+
 static xf_status load_linear(const struct loader *loader, size_t layer, const struct part *parts,
                              size_t n, size_t k, struct xf_linear *out)
 {
+  if (loader->packed) return map_linear(loader, layer, parts, n, k, out);
   struct xf_source sources[XF_LINEAR_PARTS];
   for (size_t i = 0; i < n; i++) {
     xf_status status = get_matrix(loader, parts[i].role, layer, parts[i].n, k, &sources[i]);
@@ -129,7 +147,7 @@ static xf_status load_head(const struct loader *loader, const struct xf_source *
   struct xf_weights *out = loader->out;
   xf_status status = load_norm(loader, XF_FINAL_NORM, 0, &out->norm);
   if (status != XF_OK) return status;
-  if (config->tied) return pack(loader, embedding, 1, &out->head);
+  if (config->tied && !loader->packed) return pack(loader, embedding, 1, &out->head);
   const struct part head = {XF_HEAD, config->vocab};
   return load_linear(loader, 0, &head, 1, config->hidden, &out->head);
 }
@@ -214,8 +232,9 @@ xf_status xf_weights_load(const xf_context *context, const struct xf_config *con
                           void *progress_arg, struct xf_weights *out, xf_error *error)
 {
   *out = (struct xf_weights){.checkpoint = checkpoint};
-  struct loader loader = {context, config, out, error};
-  xf_status status = load(&loader, progress, progress_arg);
+  struct loader loader = {context, config, out, NULL, error};
+  xf_status status = xf_packed_parts(checkpoint, config, &loader.packed, error);
+  if (status == XF_OK) status = load(&loader, progress, progress_arg);
   if (status != XF_OK) xf_weights_free(out);
   return status;
 }

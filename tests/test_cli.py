@@ -29,7 +29,7 @@ OPTIONS = {
     "selftest": ["-p", "-n", "--json", "-m", "--activations", "--threads", "--isa", "--help"],
     "convert": ["--checkpoint_path", "--output", "--output_path", "--output_name_prefix",
                 "--quantize", "--prefill_seq_lens", "--kv_cache_max_len", "--use_flash_attention",
-                "--force", "--threads", "--isa", "--help"],
+                "--packed", "--force", "--threads", "--isa", "--help"],
     "verify": ["--prompts", "--max-new-tokens", "--converted", "--checkpoint_path", "--quick",
                "--json", "-m", "--cache-type", "--activations", "--threads", "--isa", "--help"],
     "man": ["-o", "--help"],

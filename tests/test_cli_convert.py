@@ -33,6 +33,17 @@ class Convert(Case):
         verify = ["verify", "converted", "--converted", path, "--checkpoint_path", DEMO, "-n", "3"]
         self.assertEqual(self.good(*verify).splitlines()[-1], b"PASS")
 
+    def test_packed(self):
+        path = self.convert("--output_path", self.folder, "--output_name_prefix", "x", "--packed")
+        self.assertEqual(self.files(), ["x_bf16_packed_ekv1024.gguf"])
+        arguments = ["-p", "Once upon a time", "-n", "4" if EMULATED else "30", "--seed", "5"]
+        self.assertEqual(self.good("generate", "-m", path, *arguments),
+                         self.good("generate", "-m", DEMO, *arguments))
+        self.bad(1, [path, "is a packed file"], "convert", "--checkpoint_path", path, "-o",
+                 self.path("y.gguf"))
+        self.bad(2, "--packed takes weights as they are", "convert", "--checkpoint_path", DEMO,
+                 "--packed", "--quantize", "q8_0")
+
     def test_names(self):
         """As the seed system names its files."""
         self.write_small_model()

@@ -21,6 +21,9 @@ typedef struct xf_convert_options {
   int force;            /* not 0: replaces a file that is there */
   xf_progress progress; /* "convert", counted in tensors; may cancel */
   void *progress_arg;
+  /* Not 0: the linear layers' weights as memory has them (type is 0), which are read in place: such
+   * a file opens at once, and processes share its memory. For this library alone. */
+  int packed;
 } xf_convert_options;
 
 /* Whether matrices can be converted to that type: 1 or 0. XF_F32, XF_F16, XF_BF16, XF_I8_ROW,
@@ -38,11 +41,11 @@ XF_API xf_status xf_checkpoint_describe(const char *path, xf_checkpoint_info *ou
 
 /* path: a Hugging Face folder or a GGUF file, as xf_model_open takes them; a folder without a
  * tokenizer makes a file without one. output gets its name when it is whole and on the disk: after
- * a failure nothing is there but what was there before. Files of XF_I8_ROW are for this library
- * alone, others for every reader of GGUF. options may be NULL. The same bytes on every ISA, for
- * any number of threads.
- * XF_E_ARGUMENT: a plan that the model cannot run (xf_plan). XF_E_FILE: output is there already, or
- * cannot be written. XF_E_FORMAT: a weight is not finite or too large for the type. */
+ * a failure nothing is there but what was there before. Files of XF_I8_ROW, and packed ones,
+ * are for this library alone, others for every reader of GGUF. options may be NULL. The same bytes
+ * on every ISA, for any number of threads. XF_E_ARGUMENT: a plan that the model cannot run
+ * (xf_plan). XF_E_FILE: output is there already, or cannot be written. XF_E_FORMAT: a weight is not
+ * finite or too large for the type. */
 XF_API xf_status xf_convert(const xf_context *context, const char *path, const char *output,
                             const xf_convert_options *options, xf_error *error);
 

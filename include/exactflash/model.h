@@ -59,7 +59,8 @@ typedef struct xf_model_options {
  * or .tflite file. The context must outlive the model. options may be NULL. Weights are packed
  * once, in their own type (f32, f16, bf16; from GGUF also Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K,
  * Q6_K and mixes of them, and I8 with a tensor of f32 row scales named .scale in place of .weight);
- * the files are mapped, and closed again when this returns, except the embedding's. */
+ * the files are mapped, and closed again when this returns, except the embedding's, and packed
+ * ones, which are read in place. */
 XF_API xf_status xf_model_open(const xf_context *context, const char *path,
                                const xf_model_options *options, xf_model **out, xf_error *error);
 /* NULL is allowed. Caches made with the model must be destroyed before. */
