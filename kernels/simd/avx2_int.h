@@ -20,12 +20,12 @@ typedef struct q8 {
   __m256i step[2];
 } q8;
 
-enum { QUANT_ROWS = 4, QUANT_PANELS_MAX = 2, QUANT_SUMS = 4, QUANT_KEEPS_FLOATS = 0 };
+enum { QUANT_ROWS = 4, QUANT_PANELS_MAX = 4, QUANT_SUMS = 4, QUANT_KEEPS_FLOATS = 0 };
 
 XF_INLINE int quant_panels(xf_type type, int rows)
 {
   (void)type;
-  return rows >= 4 ? 1 : 2;
+  return rows >= 4 ? 1 : rows >= 2 ? 2 : 4;
 }
 
 XF_INLINE bool w16_keeps_zero(int bits)

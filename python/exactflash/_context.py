@@ -10,7 +10,7 @@ from exactflash._library import Handle, lib
 class Context:
     """An instruction set and a pool of threads. Changes speed, never a bit of any result.
 
-    isa: "avx512", "avx2", "neon" or "scalar"; None: the environment variable XF_ISA, else the best
+    isa: "avx512vnni", "avx2", … "scalar"; None: the environment variable XF_ISA, else the best
     one of this CPU. threads: 0 means the physical cores that this process may use. pin_threads: each
     thread stays on a core of its own. q_blocks: query positions per task of attention to fewer than 192
     keys, fewer than 768, and more (0: 32, 64, 256; `exactflash bench --tune` finds the best).
