@@ -1,7 +1,7 @@
 """Reads the machine code of kernel objects: functions, and the loops in them that do the work.
 
-An inner FMA loop is a cycle of the control flow that holds packed f32 FMA instructions, and no smaller
-cycle that does.
+An inner loop of FMAs, or of 8-bit products, is a cycle of the control flow that holds such instructions,
+and no smaller cycle that does.
 """
 
 import re
@@ -18,9 +18,11 @@ TARGET = re.compile(r"(?:^|[\s,])([0-9a-f]+) <[^>]+>")
 class Machine:
     """What differs between x86-64 and aarch64 disassembly."""
 
-    def __init__(self, objdump, fma, jump, end, stack, frame, frame_setup, copy):
+    def __init__(self, objdump, fma, dot, vector, jump, end, stack, frame, frame_setup, copy):
         self.objdump = objdump
         self.fma = re.compile(fma)
+        self.dot = re.compile(dot)
+        self.vector = re.compile(vector)
         self.jump = re.compile(jump)
         self.end = re.compile(end)
         self.stack = re.compile(stack)
@@ -32,6 +34,8 @@ class Machine:
 X86 = Machine(
     objdump=["objdump", "-M", "intel"],
     fma=r"^vfn?m(add|sub)(132|213|231)ps ",
+    dot=r"^({vex} )?vp(dpbusd|maddubsw) ",
+    vector=r"\b[xyz]mm\d",
     jump=r"^j\w+ ",
     end=r"^(jmp|ret|ud2|hlt)",
     stack=r"\[[^\]]*\b[re]sp\b",
@@ -42,6 +46,8 @@ X86 = Machine(
 AARCH64 = Machine(
     objdump=["aarch64-linux-gnu-objdump"],
     fma=r"^fml[as] v\d+\.4s",
+    dot=r"^(sdot|smmla|smull2?|smlal2?) v\d",
+    vector=r"\b[qv]\d",
     jump=r"^(b|b\.\w+|cbn?z|tbn?z) ",
     end=r"^(b|br|ret|brk|udf)\b(?!\.)",
     stack=r"\[sp\b",
@@ -80,8 +86,12 @@ def text_of(instruction):
     return f"{instruction.mnemonic} {instruction.operands}"
 
 
+def count(pattern, body):
+    return sum(bool(pattern.match(text_of(i))) for i in body)
+
+
 def fmas(machine, body):
-    return sum(bool(machine.fma.match(text_of(i))) for i in body)
+    return count(machine.fma, body)
 
 
 def successors_of(machine, code):
@@ -129,29 +139,33 @@ def cycles(nodes, successors, predecessors):
             nodes = nodes - part
 
 
-def innermost(loop, successors, predecessors, has_fmas):
-    """The innermost loops that hold FMAs inside a loop, itself if there are none within."""
+def innermost(loop, successors, predecessors, has_work):
+    """The innermost loops that hold work inside a loop, itself if there are none within."""
     entries = (n for n in loop if any(p not in loop for p in predecessors[n]))
     header = min(entries, default=min(loop))
-    inner = [part for part in cycles(loop - {header}, successors, predecessors) if has_fmas(part)]
+    inner = [part for part in cycles(loop - {header}, successors, predecessors) if has_work(part)]
     if not inner:
         yield loop
     for part in inner:
-        yield from innermost(part, successors, predecessors, has_fmas)
+        yield from innermost(part, successors, predecessors, has_work)
 
 
 def fma_loops(machine, code):
-    """The bodies of a function's inner FMA loops."""
+    return loops_of(machine.fma, code, machine)
+
+
+def loops_of(work, code, machine):
+    """The bodies of a function's inner loops of instructions that the pattern `work` names."""
     successors = successors_of(machine, code)
     predecessors = [[] for _ in code]
     for n, following in enumerate(successors):
         for m in following:
             predecessors[m].append(n)
 
-    def has_fmas(part):
-        return fmas(machine, (code[n] for n in part)) > 0
+    def has_work(part):
+        return count(work, (code[n] for n in part)) > 0
 
     loops = []
-    for part in filter(has_fmas, cycles(set(range(len(code))), successors, predecessors)):
-        loops += innermost(part, successors, predecessors, has_fmas)
+    for part in filter(has_work, cycles(set(range(len(code))), successors, predecessors)):
+        loops += innermost(part, successors, predecessors, has_work)
     return [[code[n] for n in sorted(loop)] for loop in sorted(loops, key=min)]
