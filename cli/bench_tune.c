@@ -12,12 +12,12 @@
 #include "cli/report.h"
 #include "cli/session.h"
 #include "cli/tuning.h"
+#include "dispatch/attention.h" /* the policy is no part of the public interface */
 
 enum { CLASSES = XF_Q_BLOCK_CLASSES, SMALLEST = 8, CHOICES = 6 /* 8, 16 … 256 */ };
 
-/* A length in the middle of each class of the policy, whose own choices stand beside. */
+/* A length in the middle of each class of the policy. */
 static const size_t lengths[CLASSES] = {128, 512, 2048};
-static const uint32_t defaults[CLASSES] = {32, 64, 256};
 
 /* Another choice than the policy's must be faster by so much. */
 static const double gain = 0.02;
@@ -35,6 +35,12 @@ static void run_attention(void *arg)
   xf_error error;
   if (xf_attention(run->context, run->desc, run->workspace, run->bytes, &error))
     abort(); /* the same call has succeeded before */
+}
+
+/* The policy's own choice for a class. */
+static uint32_t default_of(size_t class)
+{
+  return (uint32_t)xf_attention_q_block(NULL, lengths[class]);
 }
 
 static uint32_t choice_of(size_t i)
@@ -108,7 +114,7 @@ static int print_table(const double seconds[CLASSES][CHOICES], const uint32_t be
   for (size_t c = 0; c < CLASSES; c++) {
     printf("%-8zu", lengths[c]);
     for (size_t i = 0; i < CHOICES; i++) printf(" %9.3f", 1e3 * seconds[c][i]);
-    printf(" %8u%s\n", (unsigned)(best[c] ? best[c] : defaults[c]), best[c] ? "" : " (default)");
+    printf(" %8u%s\n", (unsigned)(best[c] ? best[c] : default_of(c)), best[c] ? "" : " (default)");
   }
   printf("kept in %s\n", path);
   return xf_cli_flush();
@@ -126,8 +132,8 @@ static int print_json(const double seconds[CLASSES][CHOICES], const uint32_t bes
     cJSON *o = cJSON_CreateObject();
     complete = cJSON_AddItemToArray(list, o) &&
                xf_cli_json_number(o, "seq_len", (double)lengths[c]) &&
-               xf_cli_json_number(o, "default", defaults[c]) &&
-               xf_cli_json_number(o, "best", best[c] ? best[c] : defaults[c]);
+               xf_cli_json_number(o, "default", default_of(c)) &&
+               xf_cli_json_number(o, "best", best[c] ? best[c] : default_of(c));
     cJSON *times = cJSON_AddObjectToObject(o, "seconds");
     for (size_t i = 0; complete && i < CHOICES; i++) {
       char name[16];
@@ -151,7 +157,7 @@ int xf_cli_bench_tune(size_t repetitions, bool json)
   if (!arena) code = xf_cli_fail("out of memory");
   for (size_t c = 0; !code && c < CLASSES; c++) {
     code = tune_length(context, lengths[c], repetitions, seconds[c]);
-    if (!code) best[c] = best_choice(seconds[c], defaults[c]);
+    if (!code) best[c] = best_choice(seconds[c], default_of(c));
   }
   if (!code) code = xf_cli_tuning_save(xf_context_isa(context), best, &path);
   if (!code && json)

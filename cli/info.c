@@ -6,7 +6,6 @@
 #include "cli/json.h"
 #include "cli/report.h"
 #include "cli/session.h"
-#include "cli/tuning.h"
 
 static int json;
 
@@ -90,11 +89,9 @@ static bool add_machine(cJSON *root, const struct xf_cli_session *s)
   for (size_t i = 0; complete && xf_isa_name(i); i++)
     if (xf_isa_supported(i))
       complete = cJSON_AddItemToArray(isas, cJSON_CreateString(xf_isa_name(i)));
-  uint32_t q_blocks[XF_Q_BLOCK_CLASSES];
-  xf_cli_tuning_load(xf_context_isa(s->context), q_blocks);
   cJSON *tuned = cJSON_AddArrayToObject(o, "tuned_q_blocks");
   for (size_t i = 0; complete && i < XF_Q_BLOCK_CLASSES; i++)
-    complete = cJSON_AddItemToArray(tuned, cJSON_CreateNumber(q_blocks[i]));
+    complete = cJSON_AddItemToArray(tuned, cJSON_CreateNumber(xf_cli_q_blocks()[i]));
   return complete && xf_cli_json_number(o, "threads", xf_context_threads(s->context)) &&
          xf_cli_json_number(o, "numerics", xf_numerics_version());
 }

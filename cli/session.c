@@ -19,6 +19,7 @@ enum { DEFAULT_CHUNK = 512 };
 static const char *model, *isa;
 static uint64_t threads, chunk, ctx; /* 0: as the model says */
 static int attention = -1, activations, cache_type, pin;
+static uint32_t q_blocks[XF_Q_BLOCK_CLASSES];
 
 const struct xf_cli_option xf_cli_model_options[] = {
     {"-m", "--model", "PATH",
@@ -143,12 +144,18 @@ static const char *isa_to_use(void)
   return isa ? isa : variable && *variable ? variable : xf_isa_name(best);
 }
 
+const uint32_t *xf_cli_q_blocks(void)
+{
+  return q_blocks;
+}
+
 int xf_cli_context_open(xf_context **context)
 {
   xf_error error = {0};
   xf_context_options options = {
       .struct_size = sizeof options, .isa = isa, .threads = (uint32_t)threads, .pin_threads = pin};
-  if (isa_to_use()) xf_cli_tuning_load(isa_to_use(), options.q_blocks);
+  if (isa_to_use()) xf_cli_tuning_load(isa_to_use(), q_blocks);
+  memcpy(options.q_blocks, q_blocks, sizeof q_blocks);
   int failure = xf_cli_trace_begin();
   if (failure) return failure;
   xf_cli_trace_context(&options);

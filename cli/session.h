@@ -32,6 +32,9 @@ xf_type xf_cli_cache_type(void);
 const char *xf_cli_isa(void);
 uint32_t xf_cli_threads(void);
 
+/* What `bench --tune` found for the instruction set of the last context [XF_Q_BLOCK_CLASSES]. */
+const uint32_t *xf_cli_q_blocks(void);
+
 /* A context as --threads and --isa say. Returns an exit code, failures reported. */
 int xf_cli_context_open(xf_context **context);
 /* Opens all of them and watches for Ctrl-C. Returns an exit code, failures reported; close in any

@@ -15,8 +15,6 @@
 #include "cli/json.h"
 #include "cli/report.h"
 
-enum { Q_BLOCK_MAX = 4096 /* as xf_context_create takes */ };
-
 /* NULL where there is no such place. */
 static const char *tuning_path(void)
 {
@@ -60,7 +58,7 @@ static bool read_entry(const cJSON *entry, uint32_t q_blocks[static XF_Q_BLOCK_C
   if (cJSON_GetArraySize(list) != XF_Q_BLOCK_CLASSES) return false;
   for (int i = 0; i < XF_Q_BLOCK_CLASSES; i++) {
     double n = cJSON_GetNumberValue(cJSON_GetArrayItem(list, i));
-    if (!(n >= 0 && n <= Q_BLOCK_MAX && n == (uint32_t)n)) return false;
+    if (!(n >= 0 && n <= XF_Q_BLOCK_MAX && n == (uint32_t)n)) return false;
     q_blocks[i] = (uint32_t)n;
   }
   return true;
@@ -90,7 +88,7 @@ void xf_cli_tuning_load(const char *isa, uint32_t q_blocks[static XF_Q_BLOCK_CLA
   const cJSON *entry = find_entry(list, isa);
   if (entry && !read_entry(entry, read)) {
     xf_cli_note("%s: q_blocks of %s are not %d numbers of 0 to %d; ignored", path, isa,
-                XF_Q_BLOCK_CLASSES, Q_BLOCK_MAX);
+                XF_Q_BLOCK_CLASSES, XF_Q_BLOCK_MAX);
     memset(read, 0, sizeof read);
   }
   memcpy(q_blocks, read, sizeof read);

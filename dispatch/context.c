@@ -15,7 +15,7 @@
 #include "dispatch/pool.h"
 #include "dispatch/threads.h"
 
-enum { THREADS_MAX = 1024, Q_BLOCK_MAX = 4096 };
+enum { THREADS_MAX = 1024 };
 
 static xf_status start_threads(xf_context *context, bool pin, xf_error *error)
 {
@@ -38,9 +38,9 @@ xf_status xf_context_create(const xf_context_options *given, xf_context **out, x
     return xf_fail(error, XF_E_ARGUMENT, "xf_context_options: threads %u; at most %d",
                    options.threads, THREADS_MAX);
   for (size_t i = 0; i < XF_Q_BLOCK_CLASSES; i++)
-    if (options.q_blocks[i] > Q_BLOCK_MAX)
+    if (options.q_blocks[i] > XF_Q_BLOCK_MAX)
       return xf_fail(error, XF_E_ARGUMENT, "xf_context_options: q_blocks[%zu] %u; at most %d", i,
-                     options.q_blocks[i], Q_BLOCK_MAX);
+                     options.q_blocks[i], XF_Q_BLOCK_MAX);
   const struct xf_kernels *kernels;
   status = xf_isa_choose(options.isa, &kernels, error);
   if (status) return status;

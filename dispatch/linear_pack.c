@@ -5,9 +5,6 @@
 #include "dispatch/memory.h"
 #include "dispatch/quant.h"
 
-/* k of a row of bytes: sums of products ≤ 127 · 128 fit 32 bits. */
-enum { MOST_BYTES = 1 << 17 };
-
 /* One part: matrices of one type. */
 struct pack {
   const struct xf_matrix *matrices;
@@ -75,9 +72,9 @@ static xf_status check(const struct xf_matrix *matrices, size_t n, xf_error *err
     if (m->k % xf_quant_block(m->type) != 0)
       return xf_fail(error, XF_E_SHAPE, "linear layer: k = %zu is no multiple of %s's %zu", m->k,
                      xf_type_name(m->type), xf_quant_block(m->type));
-    if (m->type == XF_I8_ROW && m->k > MOST_BYTES)
+    if (m->type == XF_I8_ROW && m->k > XF_QUANT_ROW_MAX)
       return xf_fail(error, XF_E_UNSUPPORTED, "linear layer: k = %zu; i8_row has at most %d", m->k,
-                     MOST_BYTES);
+                     XF_QUANT_ROW_MAX);
   }
   return XF_OK;
 }

@@ -25,9 +25,11 @@ typedef void (*xf_parallel_for)(void *pool, size_t n, xf_task task, void *arg);
  * it. slot < threads: no two threads of one loop have the same. */
 typedef void (*xf_observer)(void *arg, uint32_t slot, int begins);
 
-/* Classes of sequence length in the adaptive policy: fewer than 192 keys, fewer than 768, longer.
- */
-enum { XF_Q_BLOCK_CLASSES = 3 };
+enum {
+  /* Of sequence length in the adaptive policy: fewer than 192 keys, fewer than 768, longer. */
+  XF_Q_BLOCK_CLASSES = 3,
+  XF_Q_BLOCK_MAX = 4096 /* the most of q_blocks below */
+};
 
 /* What a context is made of; zeros: the defaults. */
 typedef struct xf_context_options {
@@ -46,8 +48,9 @@ typedef struct xf_context_options {
   /* Not 0: each thread of our own stays on a physical core of its own (the caller's thread, which
    * works too, is left as it is). For machines that nothing else uses. */
   int pin_threads;
-  /* Query positions per attention task for each class, at most 4096; 0: 32, 64 and 256. A call's
-   * own q_block goes before. Changes speed, never a bit: `exactflash bench --tune` finds the best.
+  /* Query positions per attention task for each class, at most XF_Q_BLOCK_MAX; 0: 32, 64 and 256. A
+   * call's own q_block goes before. Changes speed, never a bit: `exactflash bench --tune` finds the
+   * best.
    */
   uint32_t q_blocks[XF_Q_BLOCK_CLASSES];
   xf_observer observer; /* for timelines; NULL: none */
