@@ -172,7 +172,7 @@ void add_quant(std::vector<Registration> &list)
                           std::to_string(INTERMEDIATE) + "x" + std::to_string(HIDDEN) +
                           "/rows:" + std::to_string(rows),
                       [=](const xf_context *context) {
-                        return quant_case(context, type, rows, INTERMEDIATE, HIDDEN);
+                        return linear_case(context, type, rows, INTERMEDIATE, HIDDEN);
                       },
                       false, false, true});
 }

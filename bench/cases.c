@@ -41,11 +41,14 @@ struct bench_case *linear_case(const xf_context *context, xf_type type, size_t r
                                 .flops = 2.0 * (double)rows * (double)n * (double)k,
                                 .bytes = (double)xf_linear_bytes(&c->weights),
                                 .cold = true,
+                                .integers = xf_linear_has_quants(&c->weights),
                                 .run = linear_run,
                                 .free = linear_free};
   c->x = xf_alloc(rows * k, sizeof *c->x);
   c->y = xf_alloc_zeroed(rows * n, sizeof *c->y);
-  c->scratch.floats = xf_alloc_zeroed(context->threads * XF_LINEAR_SCRATCH, sizeof(float));
+  size_t quantized = c->base.integers ? rows : 0;
+  void *scratch = xf_alloc_zeroed(xf_linear_scratch_bytes(context, quantized, k), 1);
+  if (scratch) c->scratch = xf_linear_scratch_in(scratch, context, quantized, k);
   if (!c->x || !c->y || !c->scratch.floats) {
     linear_free(c);
     return NULL;

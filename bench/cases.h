@@ -27,13 +27,10 @@ struct bench_case {
 
 /* All return NULL when out of memory. */
 
-/* y = x · wᵀ with w [n, k]. Every run takes other weights. */
+/* y = x · wᵀ with w [n, k], 8- and 4-bit weights by x as 8-bit numbers. Every run takes other
+ * weights. */
 struct bench_case *linear_case(const xf_context *context, xf_type type, size_t rows, size_t n,
                                size_t k);
-
-/* The same with 8- or 4-bit weights, by x as 8-bit numbers, which each run makes of it. */
-struct bench_case *quant_case(const xf_context *context, xf_type type, size_t rows, size_t n,
-                              size_t k);
 
 /* Rows through an elementwise operation, from and to cache. */
 enum elementwise { RMS_NORM, ROPE, SILU_MUL };
