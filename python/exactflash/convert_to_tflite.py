@@ -220,7 +220,7 @@ def main(given: Sequence[str] | None = None) -> int:
     """The program."""
     arguments = _arguments(given)
     checkpoint = arguments.checkpoint_path
-    prefix = arguments.output_name_prefix or Path(checkpoint).resolve().stem
+    prefix = arguments.output_name_prefix or Path(checkpoint).resolve().name.removesuffix(".gguf")
     kv = arguments.kv_cache_max_len
     path = output_file(arguments.output_path, prefix, arguments.quantize, kv)
     try:

@@ -189,6 +189,15 @@ def test_flags(tmp_path):
     assert three.returncode == 0 and (tmp_path / "x_q8_ekv32.tflite").exists()
 
 
+@pytest.mark.parametrize("name", ["TinyLlama-1.1B-Chat-v1.0", "TinyLlama-1.1B-Chat-v1.0.gguf"])
+def test_a_checkpoints_whole_name_is_the_prefix(name, tmp_path):
+    checkpoint = tmp_path / name
+    source = fixture_folder("gguf") / "tl-mini-F32.gguf" if name.endswith(".gguf") else DEMO_MODEL
+    (shutil.copy if source.is_file() else shutil.copytree)(source, checkpoint)
+    assert main(checkpoint, tmp_path, "--quantize", "none") == 0
+    assert (tmp_path / "TinyLlama-1.1B-Chat-v1.0_f32_ekv8.tflite").exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "text"),
     [
