@@ -31,7 +31,7 @@ def check_file(path: Path) -> str:
                 size = buffer.DataLength()
                 if buffer.Offset() + buffer.Size() > len(data) or size > len(data):
                     raise FormatError(f"{path}: buffer {i} ends behind the file: it is truncated")
-            return _weights(schema, model)
+            return _weights(schema, model, path)
     except OSError as error:
         raise FileError(f"{path}: {error.strerror}") from error
     except (struct.error, IndexError, TypeError, ValueError) as error:
@@ -40,22 +40,31 @@ def check_file(path: Path) -> str:
         raise FormatError(f"{path}: its FlatBuffer is damaged or truncated: {error}") from error
 
 
-def _weights(schema: Any, model: Any) -> str:
+def _index(value: int, count: int, what: str, path: Path) -> int:
+    """value, which a file uses as an index of `count` things."""
+    if not 0 <= value < count:
+        raise FormatError(f"{path}: subgraph 0 uses {what} {value} of {count}: the file is damaged")
+    return value
+
+
+def _weights(schema: Any, model: Any, path: Path) -> str:
     """The type of the matrices of the first subgraph's linear layers."""
+    if not model.SubgraphsLength():
+        raise FormatError(f"{path}: has no subgraph: it holds no model")
     graph = model.Subgraphs(0)
-    produced = {
-        graph.Operators(i).Outputs(0): graph.Operators(i) for i in range(graph.OperatorsLength())
-    }
+    operators = [graph.Operators(i) for i in range(graph.OperatorsLength())]
+    produced = {operator.Outputs(0): operator for operator in operators if operator.OutputsLength()}
     kinds = set()
-    for operator in produced.values():
-        if (
-            model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode()
-            == schema.BuiltinOperator.FULLY_CONNECTED
-        ):
-            matrix = operator.Inputs(1)
-            while matrix in produced:  # DEQUANTIZE
-                matrix = produced[matrix].Inputs(0)
-            kinds.add(graph.Tensors(matrix).Type())
+    for operator in operators:
+        code = _index(operator.OpcodeIndex(), model.OperatorCodesLength(), "operator code", path)
+        if model.OperatorCodes(code).BuiltinCode() != schema.BuiltinOperator.FULLY_CONNECTED:
+            continue
+        if operator.InputsLength() < 2:
+            raise FormatError(f"{path}: a FULLY_CONNECTED of subgraph 0 has no weights")
+        matrix = operator.Inputs(1)
+        if matrix in produced and produced[matrix].InputsLength():  # DEQUANTIZE
+            matrix = produced[matrix].Inputs(0)
+        kinds.add(graph.Tensors(_index(matrix, graph.TensorsLength(), "tensor", path)).Type())
     names = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
     own = {"FLOAT32": "f32", "FLOAT16": "fp16", "INT8": "int8"}
     return "+".join(sorted(own.get(names.get(kind, "?"), "other") for kind in kinds))
@@ -101,6 +110,11 @@ class TfliteModel:
         if len(self.cache_shape) != 4 or self.cache_shape[0] != 1:
             raise UnsupportedError(
                 f"{self.path}: caches must be [1, kv, kv_heads, head_dim], not {list(self.cache_shape)}"
+            )
+        if not self.has_logits("decode"):
+            raise UnsupportedError(
+                f"{self.path}: the outputs of signature decode are "
+                f"{', '.join(self.signatures['decode']['outputs'])}; logits must be one of them"
             )
         self.vocab_size = int(self._runners["decode"].get_output_details()["logits"]["shape"][-1])
 

@@ -6,9 +6,12 @@ from conftest import DEMO_MODEL, fixture_folder
 
 pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed")
 
-from tflite_support import convert, write_checkpoint  # noqa: E402
+import flatbuffers  # noqa: E402
+from ai_edge_litert import schema_py_generated as schema  # noqa: E402
+from tflite_support import convert, load, write_checkpoint  # noqa: E402
 
-from exactflash import _tflite_llama  # noqa: E402
+import exactflash  # noqa: E402
+from exactflash import _tflite_llama, _tflite_reader  # noqa: E402
 from exactflash import verify_tflite as program  # noqa: E402
 
 
@@ -102,6 +105,77 @@ def test_broken_files(tmp_path, capsys):
     path.write_bytes(b"\0" * 100)
     assert verify(path, DEMO_MODEL) == 1
     assert "lacks the identifier" in capsys.readouterr().err
+
+
+def change(path, edit):
+    """Rewrites a file with its weights in the FlatBuffer."""
+    model, data = load(path)
+    for buffer in model.buffers:
+        if buffer.size:
+            buffer.data = np.frombuffer(data, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    edit(model)
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(builder.Output())
+
+
+def loop(model):
+    """Each linear layer's matrix is what the layer itself computes."""
+    graph = model.subgraphs[0]
+    for operator in graph.operators:
+        if model.operatorCodes[operator.opcodeIndex].builtinCode == schema.BuiltinOperator.FULLY_CONNECTED:
+            operator.inputs = np.array([operator.inputs[0], operator.outputs[0]], np.int32)
+
+
+def edited(what):
+    """An edit of the operators of the first subgraph."""
+
+    def edit(model):
+        for operator in model.subgraphs[0].operators:
+            what(operator)
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda model: setattr(model, "subgraphs", None), "has no subgraph"),
+        (lambda model: setattr(model, "subgraphs", []), "has no subgraph"),
+        (lambda model: setattr(model, "operatorCodes", None), "uses operator code"),
+        (lambda model: setattr(model.subgraphs[0], "tensors", None), "uses tensor"),
+        (edited(lambda operator: setattr(operator, "opcodeIndex", 1 << 20)), "uses operator code 1048576"),
+        (edited(lambda operator: setattr(operator, "inputs", None)), "has no weights"),
+        (edited(lambda operator: setattr(operator, "inputs", [0, -2])), "uses tensor -2 of"),
+        (edited(lambda operator: setattr(operator, "inputs", [0, 1 << 30])), "uses tensor 1073741824 of"),
+    ],
+)
+def test_hostile_graphs(edit, words, tmp_path):
+    path = convert(DEMO_MODEL, tmp_path / "m.tflite", lengths=[4], kv=8, quantize="dynamic_int8")
+    change(path, edit)
+    with pytest.raises(exactflash.FormatError, match=rf"m\.tflite: .*{words}"):
+        _tflite_reader.check_file(path)
+
+
+def test_a_graph_that_goes_round(tmp_path):
+    path = convert(DEMO_MODEL, tmp_path / "m.tflite", lengths=[4], kv=8, quantize="dynamic_int8")
+    change(path, loop)
+    assert _tflite_reader.check_file(path) == "f32"  # of the activations, which is all that there is
+
+
+def test_decode_without_logits(tmp_path, capsys):
+    path = convert(DEMO_MODEL, tmp_path / "m.tflite", lengths=[4], kv=8)
+
+    def rename(model):
+        for signature in model.signatureDefs:
+            for each in signature.outputs:
+                each.name = each.name.replace(b"logits", b"scores")
+
+    change(path, rename)
+    assert verify(path, DEMO_MODEL) == 1
+    error = capsys.readouterr().err
+    assert "m.tflite: the outputs of signature decode are" in error and "logits must be one of them" in error
 
 
 def test_wrong_flags(tmp_path, capsys):
