@@ -111,11 +111,26 @@ def integers(x: "int | Sequence[int] | Any | None", count: int, name: str) -> An
     return (c_int64 * count)(*values)
 
 
-def floats(x: Any, count: int, name: str) -> Any:
-    """x as `count` f32 one behind the other, a copy if need be; returns an object with .address."""
+def f32(x: Any, name: str) -> Any:
+    """x as a dense NumPy array of f32, a copy if need be. A tensor's gradient does not flow through it."""
     import numpy
 
-    data = numpy.ascontiguousarray(x.detach().numpy() if is_tensor(x) else x, dtype=numpy.float32)
+    if is_tensor(x):
+        if x.device.type != "cpu" or x.is_complex():
+            raise UnsupportedError(f"{name}: {x.dtype} on {x.device}; a CPU tensor of real numbers is wanted")
+        x = x.detach().float().numpy()
+    try:
+        data = as_numpy(x, name)
+        if data.dtype.kind == "c":
+            raise TypeError(f"not {data.dtype}")
+        return numpy.ascontiguousarray(data, dtype=numpy.float32)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"{name}: numbers are wanted: {error}") from error
+
+
+def floats(x: Any, count: int, name: str) -> Any:
+    """x as `count` f32 one behind the other, a copy if need be."""
+    data = f32(x, name)
     if data.shape != (count,):
         raise ShapeError(f"{name}: has shape {list(data.shape)}, not [{count}]")
     return data

@@ -117,11 +117,7 @@ class Cache:
     def import_kv(self, k: Any, v: Any, length: int | None = None) -> None:
         """Replaces the contents by the first `length` positions (by default all) of what export_kv
         gives. All or nothing."""
-        import numpy
-
-        tensors = _arrays.is_tensor(k), _arrays.is_tensor(v)
-        k = numpy.ascontiguousarray(k.numpy() if tensors[0] else k, numpy.float32)
-        v = numpy.ascontiguousarray(v.numpy() if tensors[1] else v, numpy.float32)
+        k, v = _arrays.f32(k, "k"), _arrays.f32(v, "v")
         wanted = [self._config.layers, -1, self._config.kv_heads, self._config.head_dim]
         for name, x in (("k", k), ("v", v)):
             if x.ndim != 4 or [x.shape[0], -1, *x.shape[2:]] != wanted or x.shape != k.shape:

@@ -187,6 +187,15 @@ def test_one_column():
     assert np.array_equal(exactflash.attention(strange, strange, strange), want)
 
 
+def test_numbers_for_each_head():
+    """Slopes and sinks of any float type, of tensors that require grad, and of lists."""
+    x, numbers = random(1, 1, 5, 4, 16), [0.5, 0.25, -1.0, 2.0]
+    want = exactflash.attention(x, x, x, sinks=np.array(numbers, np.float32))
+    tensor = torch.tensor(numbers, requires_grad=True)
+    for given in (numbers, tensor, tensor.bfloat16(), tensor.detach().half(), np.array(numbers)):
+        assert np.array_equal(exactflash.attention(x, x, x, sinks=given), want)
+
+
 Q = np.zeros((1, 3, 4, 16), np.float32)
 BAD = [
     (dict(q=Q.astype(np.float64)), exactflash.UnsupportedError, "q: element type float64"),
@@ -199,6 +208,9 @@ BAD = [
     (dict(mask=np.zeros((2, 3), bool)), exactflash.ShapeError, "mask"),
     (dict(mask=np.zeros((3, 3), np.int8)), exactflash.UnsupportedError, "mask"),
     (dict(sinks=np.zeros(3)), exactflash.ShapeError, r"sinks: has shape \[3\], not \[4\]"),
+    (dict(sinks=["a"] * 4), exactflash.ArgumentError, "sinks: numbers are wanted"),
+    (dict(sinks=np.zeros(4, complex)), exactflash.ArgumentError, "sinks: numbers are wanted: not complex128"),
+    (dict(sinks=torch.zeros(4, device="meta")), exactflash.UnsupportedError, "sinks: .* on meta"),
     (dict(window=-1), exactflash.ArgumentError, "window"),
     (dict(scale=float("nan")), exactflash.ArgumentError, "scale"),
     (dict(kv_len=9), exactflash.Error, "kv_len"),

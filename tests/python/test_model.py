@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -53,6 +54,27 @@ def test_batches_and_caches(model):
     assert np.array_equal(both[0], want[4:]) and np.array_equal(both[1], want[4:])
     cache.truncate(5)
     assert np.array_equal(model(ids[5:], cache=cache, logits="last"), want[-1:])
+
+
+def test_import_of_any_floats(model):
+    """bf16, f16 and f64 tensors and arrays, those that require grad, and views that are not dense."""
+    cache, other = model.new_cache(8), model.new_cache(8)
+    model([1, 2, 3, 4], cache=cache, logits="none")
+    k, v = (torch.from_numpy(x) for x in cache.export_kv())
+    narrow = k.bfloat16()
+    for given_k, given_v, want_k, want_v in (
+        (k.requires_grad_(), v.double(), k, v),
+        (narrow, v.half(), narrow.float(), v.half().float()),
+        (narrow.float().numpy().astype(ml_dtypes.bfloat16), v.numpy()[:, ::-1], narrow.float(), v.flip(1)),
+    ):
+        other.import_kv(given_k, given_v)
+        for got, want in zip(other.export_kv(), (want_k, want_v), strict=True):
+            assert np.array_equal(got, want.detach().numpy())
+    with pytest.raises(exactflash.UnsupportedError, match="v: .* a CPU tensor of real numbers"):
+        other.import_kv(k, v.to(torch.complex64))
+    with pytest.raises(exactflash.UnsupportedError, match="k: .* on meta"):
+        other.import_kv(k.to("meta"), v)
+    assert np.array_equal(other.export_kv()[1], v.flip(1).numpy())
 
 
 def test_activations():
