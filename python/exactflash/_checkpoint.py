@@ -1,6 +1,6 @@
 """The tensors of a Llama checkpoint as NumPy rows, read a few at a time, whatever the file's format."""
 
-import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import numpy as np
 
 from exactflash import _gguf
 from exactflash._errors import FileError, FormatError, ShapeError, UnsupportedError
-from exactflash._llama_config import LlamaConfig, config_of_folder, read_json
+from exactflash._llama_config import LlamaConfig, config_of_folder, json_object, read_json
 
 BLOCK_BYTES = 16 << 20  # of f32 that are read at once
 
@@ -82,23 +82,32 @@ def _safetensors_header(path: Path) -> tuple[dict[str, Any], int, int]:
             length = int.from_bytes(file.read(8), "little")
             if total < 8 or length > total - 8:
                 raise FormatError(f"{path}: its header is longer than the file: it is truncated")
-            header = json.loads(file.read(length))
+            header = json_object(f"{path}: the header", file.read(length))
+    except FormatError:
+        raise
     except OSError as error:
         raise FileError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
-        raise FormatError(f"{path}: has no valid header: {error}") from error
-    if not isinstance(header, dict):
-        raise FormatError(f"{path}: its header is no JSON object")
+    except ValueError as error:  # a name that no file can have
+        raise FormatError(f"{str(path)!r}: {error}") from error
     return header, 8 + length, total - 8 - length
+
+
+def _counts(values: Any) -> tuple[int, ...]:
+    """A list of integers from 0 on, else TypeError."""
+    if not isinstance(values, list) or any(type(n) is not int or n < 0 for n in values):
+        raise TypeError
+    return tuple(values)
 
 
 def _safetensor(path: Path, name: str, entry: Any, data: int, size: int) -> Tensor:
     try:
-        shape = tuple(int(n) for n in entry["shape"])
-        begin, end = (int(n) for n in entry["data_offsets"])
+        shape, (begin, end) = _counts(entry["shape"]), _counts(entry["data_offsets"])
         dtype = str(entry["dtype"])
     except (TypeError, KeyError, ValueError) as error:
-        raise FormatError(f"{path}: the header's entry of {name} is malformed") from error
+        raise FormatError(
+            f"{path}: tensor {name}: its header needs dtype, and integers as shape and data_offsets; "
+            "save the checkpoint anew"
+        ) from error
     if dtype not in _SAFETENSORS_TYPES:
         raise UnsupportedError(
             f"{path}: tensor {name}: only F32, F16 and BF16 are supported, not {dtype}"
@@ -107,8 +116,8 @@ def _safetensor(path: Path, name: str, entry: Any, data: int, size: int) -> Tens
     if (
         not shape
         or min(shape) < 1
-        or not 0 <= begin <= end
-        or end - begin != width * int(np.prod(shape))
+        or begin > end
+        or end - begin != width * math.prod(shape)
     ):
         raise FormatError(f"{path}: tensor {name}: its shape and data_offsets do not agree")
     if end > size:

@@ -1,11 +1,12 @@
 """GGUF files (versions 2 and 3, little-endian): the settings of a Llama, and where its tensors lie."""
 
+import math
 import mmap
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +27,7 @@ class Entry:
     shape: tuple[int, ...]
     type: int
     offset: int  # in the file
+    room: int  # bytes of the file from there on
 
     def row_format(self) -> tuple[int, Callable[[Any], Any]]:
         """(bytes of a row, uint8 [rows, bytes] to f32). A vector's elements are its rows."""
@@ -35,13 +37,21 @@ class Entry:
                 f"{self.path}: tensor {self.name}: GGUF type {self.type} is not supported; there are "
                 f"{', '.join(each.name for each in TYPES.values())}"
             )
-        columns = int(np.prod(self.shape[1:]))
+        columns = math.prod(self.shape[1:])
         if columns % kind.elements:
             raise FormatError(
                 f"{self.path}: tensor {self.name}: rows of {columns} elements are no whole blocks of {kind.name}"
             )
         row_bytes = columns // kind.elements * kind.bytes
+        if math.prod(self.shape[:1]) * row_bytes > self.room:
+            raise FormatError(f"{self.path}: tensor {self.name} ends behind the file: it is truncated")
         return row_bytes, lambda raw: kind.widen(np.ascontiguousarray(raw).reshape(-1, kind.bytes))
+
+
+class _ArrayOf(NamedTuple):
+    """An array of the metadata, of whose elements nothing here needs any."""
+
+    length: int
 
 
 class _Reader:
@@ -62,20 +72,24 @@ class _Reader:
     def string(self) -> str:
         return self.take(self.scalar("Q")).decode("utf-8", "replace")
 
-    def value(self, kind: int) -> Any:
+    def value(self, key: str, kind: int) -> Any:
         if kind in _SCALARS:
             return self.scalar(_SCALARS[kind])
         if kind == _STRING:
             return self.string()
         if kind != _ARRAY:
-            raise FormatError(f"{self.path}: has metadata of the unknown type {kind}")
+            raise FormatError(f"{self.path}: {key}: metadata of the unknown type {kind}")
         element, count = self.scalar("I"), self.scalar("Q")
+        if element == _ARRAY:
+            raise UnsupportedError(
+                f"{self.path}: {key}: arrays of arrays are not supported; write the file without that key"
+            )
         if element in _SCALARS:
             self.take(count * struct.calcsize("<" + _SCALARS[element]))
         else:
             for _ in range(count):
-                self.value(element)
-        return count  # only an array's length is asked for here
+                self.value(key, element)
+        return _ArrayOf(count)
 
 
 def _entries(reader: _Reader, count: int, alignment: int) -> list[Entry]:
@@ -87,7 +101,11 @@ def _entries(reader: _Reader, count: int, alignment: int) -> list[Entry]:
         shape = tuple(reader.scalar("Q") for _ in range(rank))[::-1]
         found.append((name, shape, reader.scalar("I"), reader.scalar("Q")))
     data = -(-reader.at // alignment) * alignment
-    return [Entry(reader.path, name, shape, kind, data + at) for name, shape, kind, at in found]
+    total = len(reader.data)
+    return [
+        Entry(reader.path, name, shape, kind, data + at, total - data - at)
+        for name, shape, kind, at in found
+    ]
 
 
 def _parse(path: Path) -> tuple[dict[str, Any], list[Entry]]:
@@ -107,7 +125,7 @@ def _parse(path: Path) -> tuple[dict[str, Any], list[Entry]]:
         metadata = {}
         for _ in range(values):
             key = reader.string()
-            metadata[key] = reader.value(reader.scalar("I"))
+            metadata[key] = reader.value(key, reader.scalar("I"))
         alignment = metadata.get("general.alignment", 32)
         if not isinstance(alignment, int) or not 1 <= alignment <= 1 << 20:
             raise FormatError(
@@ -128,20 +146,29 @@ def _check_variant(fields: Fields) -> None:
 
 
 def _frequencies(fields: Fields, head_dim: int, entries: dict[str, Entry]) -> Any:
-    inv_freq = base_frequencies(fields.number("llama.rope.freq_base", 10000.0), head_dim)
-    factor = fields.number("llama.rope.scale_linear", 1.0)
-    factor = fields.number("llama.rope.scaling.factor", factor)
-    if fields.get("llama.rope.scaling.type") != "none" and factor > 0:
+    inv_freq = base_frequencies(fields.theta("llama.rope.freq_base", 10000.0), head_dim)
+    factor = fields.factor("llama.rope.scale_linear", 1.0)
+    factor = fields.factor("llama.rope.scaling.factor", factor)
+    if fields.get("llama.rope.scaling.type") != "none":
         inv_freq = inv_freq / np.float32(factor)
     factors = entries.get("rope_freqs.weight")
     if factors is None:
         return inv_freq
     if factors.shape != (head_dim // 2,) or factors.type != 0:
         raise ShapeError(f"{fields.place}: rope_freqs.weight must be {head_dim // 2} numbers in F32")
+    factors.row_format()  # checks that they lie within the file
     divisors = np.fromfile(fields.place, "<f4", head_dim // 2, offset=factors.offset)
-    if len(divisors) != head_dim // 2 or not (divisors > 0).all():
-        raise FormatError(f"{fields.place}: rope_freqs.weight must hold {head_dim // 2} numbers above 0")
+    if not ((divisors >= 1e-6) & (divisors <= 1e6)).all():
+        raise FormatError(f"{fields.place}: rope_freqs.weight must hold numbers from 1e-6 to 1e6")
     return inv_freq / divisors
+
+
+def _rows(embedding: Entry) -> int:
+    """Of a matrix; of anything else too, whose shape is refused where it is read."""
+    rows = embedding.shape[0] if embedding.shape else 0
+    if not 1 <= rows < 1 << 31:
+        raise ShapeError(f"{embedding.path}: tensor {embedding.name} has {rows} rows, one for each token")
+    return rows
 
 
 def read(path: Path) -> tuple[LlamaConfig, list[Entry]]:
@@ -171,8 +198,8 @@ def read(path: Path) -> tuple[LlamaConfig, list[Entry]]:
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
-        vocab_size=embedding.shape[0] if embedding.shape else 0,
-        rms_norm_eps=fields.number("llama.attention.layer_norm_rms_epsilon"),
+        vocab_size=_rows(embedding),
+        rms_norm_eps=fields.number("llama.attention.layer_norm_rms_epsilon", None, 0, 1),
         tied_embeddings="output.weight" not in entries,
         inv_freq=_frequencies(fields, head_dim, entries),
     )

@@ -11,6 +11,9 @@ import numpy as np
 from exactflash._errors import FileError, FormatError, UnsupportedError
 
 
+MOST_POSITIONS = 1 << 24  # every position is a float
+
+
 @dataclass(frozen=True)
 class LlamaConfig:
     """Sizes and settings; inv_freq, f32 [head_dim / 2], has every scaling applied."""
@@ -51,13 +54,22 @@ class Fields:
             raise FormatError(f"{self.place}: {name} must be a positive integer, not {value!r}")
         return value
 
-    def number(self, name: str, default: float | None = None) -> float:
+    def number(self, name: str, default: float | None, least: float, most: float) -> float:
         value = self.get(name)
         if value is None and default is not None:
             return default
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e30:
-            raise FormatError(f"{self.place}: {name} must be a number from 0 on, not {value!r}")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+            raise FormatError(
+                f"{self.place}: {name} must be a number from {least:g} to {most:g}, not {value!r}"
+            )
         return float(value)
+
+    def factor(self, name: str, default: float | None = None) -> float:
+        """A number by which frequencies are divided."""
+        return self.number(name, default, 1e-6, 1e6)
+
+    def theta(self, name: str, default: float) -> float:
+        return self.number(name, default, 1, 1e30)
 
     def only(self, name: str, *allowed: Any) -> None:
         """Refuses what would give other numbers if it were ignored."""
@@ -88,12 +100,10 @@ def base_frequencies(theta: float, head_dim: int) -> Any:
 
 
 def _llama3(inv_freq: Any, scaling: Fields) -> Any:
-    factor, low = np.float32(scaling.number("factor")), scaling.number("low_freq_factor")
-    high, original = (
-        scaling.number("high_freq_factor"),
-        scaling.number("original_max_position_embeddings"),
-    )
-    if not high > low > 0:
+    factor, low = np.float32(scaling.factor("factor")), scaling.factor("low_freq_factor")
+    high = scaling.factor("high_freq_factor")
+    original = scaling.number("original_max_position_embeddings", None, 1, MOST_POSITIONS)
+    if not high > low:
         raise FormatError(f"{scaling.place}: high_freq_factor must be greater than low_freq_factor")
     wavelength = np.float32(1) / inv_freq * np.float32(6.28318530717958648)
     smooth = np.float32(1) / wavelength * np.float32(original) - np.float32(low)
@@ -110,13 +120,13 @@ def _scaled(top: Fields, name: str, head_dim: int) -> Any:
         raise FormatError(f"{top.place}: {name} must be an object or null")
     scaling = Fields(f"{top.place}: {name}", given)
     scaling.only("partial_rotary_factor", 1)
-    theta = scaling.number("rope_theta", top.number("rope_theta", 10000.0))
+    theta = scaling.theta("rope_theta", top.theta("rope_theta", 10000.0))
     kind = scaling.get("rope_type") or scaling.get("type") or "default"
     inv_freq = base_frequencies(theta, head_dim)
     if kind == "llama3":
         return _llama3(inv_freq, scaling)
     if kind == "linear":
-        return inv_freq / np.float32(scaling.number("factor"))
+        return inv_freq / np.float32(scaling.factor("factor"))
     if kind != "default":
         raise UnsupportedError(
             f'{top.place}: {name}: only "default", "linear" and "llama3" are supported, not "{kind}"'
@@ -152,17 +162,25 @@ def _check_variant(top: Fields) -> None:
         )
 
 
-def read_json(path: Path) -> Any:
+def json_object(place: str, data: bytes) -> dict[str, Any]:
+    """A JSON object; place is for messages."""
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise FormatError(f"{place}: is no JSON: {error}") from error
+    except RecursionError:
+        raise FormatError(f"{place}: its JSON is nested too deeply for a checkpoint's") from None
+    if not isinstance(value, dict):
+        raise FormatError(f"{place}: must hold a JSON object")
+    return value
+
+
+def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of a file."""
     try:
-        value = json.loads(path.read_bytes())
+        return json_object(str(path), path.read_bytes())
     except OSError as error:
         raise FileError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
-        raise FormatError(f"{path}: is no JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise FormatError(f"{path}: must hold a JSON object")
-    return value
 
 
 def config_of_folder(folder: Path) -> LlamaConfig:
@@ -182,7 +200,7 @@ def config_of_folder(folder: Path) -> LlamaConfig:
         kv_heads=kv_heads,
         head_dim=head_dim,
         vocab_size=top.integer("vocab_size"),
-        rms_norm_eps=top.number("rms_norm_eps", 1e-6),
+        rms_norm_eps=top.number("rms_norm_eps", 1e-6, 0, 1),
         tied_embeddings=bool(top.get("tie_word_embeddings")),
         inv_freq=_frequencies(top, head_dim),
     )
