@@ -56,6 +56,7 @@ static bool block_q6_k(const float *x, unsigned char *out)
     if (fabsf(scales[j]) > fabsf(extreme)) extreme = scales[j];
   }
   uint16_t half = xf_round_f16(extreme / -128, &d);
+  if (!isfinite(d)) return false; /* a refit would find zeros */
   if (d != 0) {
     for (size_t j = 0; j < SUBS6; j++) sc[j] = clamped(scales[j] / d, -128, 127);
     choose_l6(x, d, sc, l);
