@@ -125,6 +125,12 @@ bool xf_graph_slice(struct xf_tflite *t, int tensor, int *from, struct xf_graph_
   return true;
 }
 
+bool xf_graph_is_position(struct xf_tflite *t, int tensor)
+{
+  int plain = xf_graph_plain(t, tensor);
+  return plain >= 0 && plain == xf_tflite_signature_input(t, "input_pos");
+}
+
 /* cos or sin of positions · frequencies. */
 static bool angles(struct xf_tflite *t, int tensor, enum xf_tflite_code code, int *inv_freq)
 {
@@ -133,7 +139,8 @@ static bool angles(struct xf_tflite *t, int tensor, enum xf_tflite_code code, in
   if (!op || !xf_graph_pair(t, xf_tflite_input(t, op, 0), XF_TFLITE_MUL, factors)) return false;
   for (int i = 0; i < 2; i++) {
     *inv_freq = xf_graph_constant(t, xf_graph_plain(t, factors[i]));
-    if (*inv_freq >= 0 && xf_graph_op(t, factors[1 - i], XF_TFLITE_CAST)) return true;
+    const struct xf_tflite_op *cast = xf_graph_op(t, factors[1 - i], XF_TFLITE_CAST);
+    if (*inv_freq >= 0 && cast && xf_graph_is_position(t, xf_tflite_input(t, cast, 0))) return true;
   }
   return false;
 }

@@ -16,6 +16,8 @@ const struct xf_tflite_op *xf_graph_op(struct xf_tflite *t, int tensor, enum xf_
 bool xf_graph_pair(struct xf_tflite *t, int tensor, enum xf_tflite_code code, int operands[2]);
 /* The constant that a tensor is, or is made of by widening it. */
 int xf_graph_constant(struct xf_tflite *t, int tensor);
+/* Whether it is the signature's positions. */
+bool xf_graph_is_position(struct xf_tflite *t, int tensor);
 /* A matrix product without bias: what it is applied to, and its constant. */
 bool xf_graph_linear(struct xf_tflite *t, int tensor, int *x, int *weights);
 /* A composite of that name, with numbers among its attributes. XF_E_SHAPE: it is no such composite,

@@ -172,7 +172,7 @@ static xf_status take_attention(struct walk *w, int tensor, struct xf_tflite_par
   size_t d = w->out->head_dim, q = w->out->heads * d, kv = w->out->kv_heads * d;
   if (!scale.found || !(fabs(scale.value * sqrt((double)d) - 1) < 1e-5))
     return unlike(w, "the attention's scale is not 1 / sqrt(head_dim)");
-  if (mask != w->mask && !xf_graph_causal(w->t, mask, w->out->cache_len))
+  if (mask < 0 || (mask != w->mask && !xf_graph_causal(w->t, mask, w->out->cache_len)))
     return unlike(w, "the mask is neither causal by a table or a comparison, nor an input");
   w->mask = mask;
   int k = stored(w, inputs[1]), v = stored(w, inputs[2]);

@@ -50,8 +50,7 @@ static bool causal_choice(struct xf_tflite *t, const struct xf_tflite_op *op, si
 {
   int compared[2], hidden = xf_tflite_input(t, op, 1), seen = xf_tflite_input(t, op, 2);
   return xf_graph_pair(t, xf_tflite_input(t, op, 0), XF_TFLITE_GREATER, compared) &&
-         counts_keys(t, compared[0], keys) &&
-         xf_graph_plain(t, compared[1]) == xf_tflite_signature_input(t, "input_pos") &&
+         counts_keys(t, compared[0], keys) && xf_graph_is_position(t, compared[1]) &&
          is_floats(t, hidden, 1) && float_at(t, hidden, 0) <= HIDES && is_floats(t, seen, 1) &&
          float_at(t, seen, 0) == 0;
 }

@@ -63,6 +63,8 @@ static void test_variants(void **state)
       {{.scale = 1.01f}, "layer 1, counted from the last: the attention's scale"},
       {{.epsilon = 0.5f}, "epsilons are not one number"},
       {{.type = XF_I8, .zero_point = 1}, "without zero points"},
+      {{.unmasked = true}, "the mask is neither causal"},
+      {{.rotates_tokens = true}, "is not rotated in halves by positions"},
   };
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
     bad(&rows[i].model, XF_E_UNSUPPORTED, rows[i].words);

@@ -246,7 +246,7 @@ static int attention(struct graph *g, int x, size_t layer)
     at += size;
   }
   int inputs[4] = {rotated(g, parts[0]), stored(g, rotated(g, parts[1])), stored(g, parts[2]),
-                   g->mask};
+                   g->model->unmasked ? -1 : g->mask};
   int out = op(g, XF_TFLITE_COMPOSITE, inputs, 4, shape_of(g, inputs[0]));
   float scale = 1 / sqrtf((float)d);
   name_composite(g, "odml.scaled_dot_product_attention", "scale",
@@ -296,7 +296,8 @@ static void angles(struct graph *g)
   float *inv_freq = new_floats((size_t)half);
   xf_rope_inv_freq(&g->config, inv_freq);
   int table = constant(g, XF_TFLITE_F32, shape, 3, inv_freq, (size_t)half * sizeof *inv_freq);
-  int angle = binary(g, XF_TFLITE_MUL, unary(g, XF_TFLITE_CAST, g->file.input_pos), table);
+  int of = g->model->rotates_tokens ? g->file.tokens : g->file.input_pos;
+  int angle = binary(g, XF_TFLITE_MUL, unary(g, XF_TFLITE_CAST, of), table);
   g->cos = unary(g, XF_TFLITE_COS, angle);
   g->sin = reshape(g, unary(g, XF_TFLITE_SIN, angle), 1, 1, 1, half);
   free(inv_freq);

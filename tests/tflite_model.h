@@ -19,6 +19,8 @@ struct tflite_model {
   float scale;           /* of the attention: times the right one */
   float epsilon;         /* of the last layer's first norm */
   int zero_point;        /* of int8 */
+  bool unmasked;         /* the attention has no mask */
+  bool rotates_tokens;   /* RoPE's angles are of the tokens, not of their positions */
 };
 
 /* Writes the model of a Hugging Face folder, of f32 or f16. Returns the number of its operators. */
