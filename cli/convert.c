@@ -132,7 +132,7 @@ static int convert(const xf_plan *plan, const char *path)
                                         .progress = xf_cli_progress};
   int code = xf_cli_context_open(&context);
   if (code) return code;
-  xf_cli_interrupt_watch();
+  xf_cli_interrupt_hold();
   xf_status status = xf_convert(context, checkpoint, path, &convert_options, &error);
   xf_cli_progress_clear();
   xf_context_destroy(context);

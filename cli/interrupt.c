@@ -14,7 +14,7 @@ static int bell[2] = {-1, -1};
 static void note(int signal)
 {
   int code = errno;
-  if (arrived != SIGTERM) arrived = signal;
+  if (arrived == 0 || arrived == SIGINT) arrived = signal;
   if (bell[1] >= 0 && write(bell[1], "", 1) < 0) errno = code; /* full: it rings already */
   errno = code;
 }
@@ -31,6 +31,14 @@ void xf_cli_interrupt_watch(void)
 {
   watch(SIGINT, (int)SA_RESETHAND);
   watch(SIGTERM, (int)SA_RESETHAND);
+  watch(SIGHUP, (int)SA_RESETHAND);
+}
+
+void xf_cli_interrupt_hold(void)
+{
+  watch(SIGINT, 0);
+  watch(SIGTERM, 0);
+  watch(SIGHUP, 0);
 }
 
 void xf_cli_interrupt_live_on(void)
@@ -48,7 +56,7 @@ void xf_cli_interrupt_forget(void)
 {
   char rung[64];
   while (bell[0] >= 0 && read(bell[0], rung, sizeof rung) > 0) continue;
-  if (arrived != SIGTERM) arrived = 0;
+  if (arrived == SIGINT) arrived = 0;
 }
 
 int xf_cli_interrupt_wait(int file)

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import termios
+import time
 import unittest
 
 SOURCE = sys.argv[1]
@@ -141,8 +142,9 @@ class Case(unittest.TestCase):
 
 
 class TerminalCase(Case):
-    def shown(self, *arguments, interrupt_after=None):
-        """(code, stdout, what a terminal at stderr was sent). SIGINT is sent when that matches."""
+    def shown(self, *arguments, interrupt_after=None, signals=(signal.SIGINT,)):
+        """(code, stdout, what a terminal at stderr was sent). The signals are sent when that
+        matches."""
         master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=slave,
@@ -152,7 +154,9 @@ class TerminalCase(Case):
             while part := self.read_terminal(master):
                 text += part
                 if interrupt_after and re.search(interrupt_after, text):
-                    process.send_signal(signal.SIGINT)
+                    for number in signals:
+                        process.send_signal(number)
+                        time.sleep(0.002)  # or they would become one
                     break
             out = process.stdout.read()
         os.close(master)

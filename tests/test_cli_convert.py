@@ -181,20 +181,21 @@ class Mistakes(Case):
             self.skipTest("the limit would be the emulator's")
         for limit in (100, 5000, 20000):
             def limited(limit=limit):
-                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
             self.refused(1, ["x.gguf", "write"], preexec_fn=limited)
 
 
 class Terminal(TerminalCase):
     def test_interrupt(self):
-        """Nothing is left."""
+        """Nothing is left, however impatient the user is, and by whatever the program is ended."""
         os.mkdir(self.path("out"))
-        code, out, text = self.shown("convert", "--checkpoint_path", DEMO, "--output_path",
-                                     self.path("out"), "--threads", "1", "--isa", "scalar",
-                                     "--quantize", "f16", interrupt_after=r"converting: +0 %")
-        self.assertIn("converting", text)
-        self.assertEqual((code, out, os.listdir(self.path("out"))), (130, b"", []))
+        for number, times in ((signal.SIGINT, 1), (signal.SIGINT, 20), (signal.SIGHUP, 2)):
+            code, out, text = self.shown("convert", "--checkpoint_path", DEMO, "--output_path",
+                                         self.path("out"), "--threads", "1", "--isa", "scalar",
+                                         "--quantize", "q4_k", interrupt_after=r"converting: +[1-9]",
+                                         signals=[number] * times)
+            self.assertIn("converting", text)
+            self.assertEqual((code, out, os.listdir(self.path("out"))), (128 + number, b"", []))
 
 
 if __name__ == "__main__":
