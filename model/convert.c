@@ -17,7 +17,7 @@
 #include "model/source.h"
 #include "model/tflite.h"
 
-enum { BATCH_BYTES = 1 << 20, GGML_I8 = 24 };
+enum { BATCH_BYTES = 1 << 20 };
 
 struct converter {
   const xf_context *context;
@@ -41,38 +41,12 @@ struct item {
   size_t row_bytes;
 };
 
-/* How a file has it. */
-static const struct xf_ggml_type *stored_as(xf_type type)
-{
-  return type == XF_I8_ROW ? xf_ggml_type_find(GGML_I8) : xf_ggml_type_of(type);
-}
-
 int xf_convert_supports(xf_type type)
 {
-  const struct xf_ggml_type *stored = xf_quantizer_find(type) ? stored_as(type) : NULL;
-  return stored && stored->type;
+  return xf_quantizer_find(type) != NULL;
 }
 
 /* ---- the items ---- */
-
-static void shape_of(const struct xf_config *c, struct item *item)
-{
-  size_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim, h = c->hidden;
-  const size_t shapes[XF_ROLES][2] = {[XF_EMBEDDING] = {c->vocab, h},
-                                      [XF_FINAL_NORM] = {h, 0},
-                                      [XF_HEAD] = {c->vocab, h},
-                                      [XF_ATTENTION_NORM] = {h, 0},
-                                      [XF_Q] = {q, h},
-                                      [XF_K] = {kv, h},
-                                      [XF_V] = {kv, h},
-                                      [XF_O] = {h, q},
-                                      [XF_MLP_NORM] = {h, 0},
-                                      [XF_GATE] = {c->intermediate, h},
-                                      [XF_UP] = {c->intermediate, h},
-                                      [XF_DOWN] = {h, c->intermediate}};
-  item->n = shapes[item->role][0];
-  item->k = shapes[item->role][1];
-}
 
 /* The type that was asked for, or one that rows of k can have. */
 static xf_type type_of(const struct converter *c, const struct item *item)
@@ -89,8 +63,9 @@ static xf_status get_item(const struct converter *c, enum xf_role role, size_t l
 {
   char name[XF_MAX_NAME];
   xf_status status;
-  *out = (struct item){.role = role, .layer = layer};
-  shape_of(&c->config, out);
+  size_t shape[2];
+  xf_tensor_shape(&c->config, role, shape);
+  *out = (struct item){.role = role, .layer = layer, .n = shape[0], .k = shape[1]};
   xf_tensor_name(xf_checkpoint_naming(c->checkpoint), role, layer, ".weight", name);
   if (out->k)
     status = xf_source_get(c->checkpoint, role, layer, out->n, out->k, &out->from, c->error);
@@ -167,7 +142,7 @@ static xf_status add_tensor(struct converter *c, const struct item *item)
   char name[XF_MAX_NAME];
   const size_t shape[] = {item->n, item->k};
   xf_tensor_name(&xf_naming_gguf, item->role, item->layer, ".weight", name);
-  xf_gguf_add_tensor(c->writer, name, stored_as(item->type), item->k ? 2 : 1, shape);
+  xf_gguf_add_tensor(c->writer, name, xf_ggml_type_of(item->type), item->k ? 2 : 1, shape);
   c->total++;
   if (item->type != XF_I8_ROW) return XF_OK;
   xf_tensor_name(&xf_naming_gguf, item->role, item->layer, ".scale", name);
@@ -223,6 +198,13 @@ static xf_status add_head(struct converter *c)
 }
 
 /* ---- data ---- */
+
+static xf_status report(const struct converter *c)
+{
+  const xf_convert_options *o = &c->options;
+  if (!o->progress || !o->progress(o->progress_arg, "convert", c->done, c->total)) return XF_OK;
+  return xf_fail(c->error, XF_E_CANCELLED, "%s: the conversion was cancelled", c->path);
+}
 
 /* Rows [first, first + rows) of a matrix on their way. */
 struct batch {
@@ -283,6 +265,7 @@ static xf_status write_batches(struct converter *c, struct batch *b, size_t most
       if (b->fault[i]) status = report_fault(b, i);
     if (!status)
       status = xf_gguf_writer_data(c->writer, b->out, b->rows * item->row_bytes, c->error);
+    if (!status) status = report(c); /* a large tensor takes long, and may be cancelled */
   }
   if (!status && item->type == XF_I8_ROW)
     status = xf_gguf_writer_data(c->writer, b->scales, item->n * sizeof *b->scales, c->error);
@@ -319,13 +302,6 @@ static xf_status write_vector(struct converter *c, const struct item *item)
   xf_status status = xf_gguf_writer_data(c->writer, x, item->row_bytes, c->error);
   xf_free(x);
   return status;
-}
-
-static xf_status report(const struct converter *c)
-{
-  const xf_convert_options *o = &c->options;
-  if (!o->progress || !o->progress(o->progress_arg, "convert", c->done, c->total)) return XF_OK;
-  return xf_fail(c->error, XF_E_CANCELLED, "%s: the conversion was cancelled", c->path);
 }
 
 static xf_status write_item(struct converter *c, const struct item *item)

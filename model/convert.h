@@ -19,5 +19,7 @@ struct xf_converted {
  * tokenizer and chat template; and the plan. */
 xf_status xf_convert_metadata(const struct xf_converted *converted, struct xf_gguf_writer *writer,
                               xf_error *error);
+/* The sizes among it. */
+void xf_convert_sizes(const struct xf_config *config, struct xf_gguf_writer *writer);
 
 #endif

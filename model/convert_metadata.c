@@ -12,7 +12,7 @@
 
 enum { QUANTIZATION_VERSION = 2 }; /* of ggml's blocks */
 
-static void add_sizes(const struct xf_config *c, struct xf_gguf_writer *writer)
+void xf_convert_sizes(const struct xf_config *c, struct xf_gguf_writer *writer)
 {
   const struct {
     const char *key;
@@ -106,7 +106,7 @@ static xf_status add_folder(const struct xf_converted *c, struct xf_gguf_writer 
   xf_gguf_add_string(writer, "general.architecture", "llama");
   xf_gguf_add_string(writer, "general.type", "model");
   add_name(c->path, writer);
-  add_sizes(c->config, writer);
+  xf_convert_sizes(c->config, writer);
   add_rope(&c->config->rope, writer);
   char *tokenizer;
   xf_status status = xf_tokenizer_find(c->path, &tokenizer, error);

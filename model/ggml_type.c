@@ -45,6 +45,7 @@ const struct xf_ggml_type *xf_ggml_type_find(uint32_t id)
 
 const struct xf_ggml_type *xf_ggml_type_of(xf_type type)
 {
+  if (type == XF_I8_ROW) type = XF_I8;
   for (size_t i = 0; i < TYPES; i++)
     if (types[i].type == type) return &types[i];
   return NULL;

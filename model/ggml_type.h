@@ -14,7 +14,7 @@ struct xf_ggml_type {
 
 /* NULL where ggml had no such type when this was written. */
 const struct xf_ggml_type *xf_ggml_type_find(uint32_t id);
-/* The type that stores a type of ours. */
+/* The type that stores a type of ours; of XF_I8_ROW its bytes. */
 const struct xf_ggml_type *xf_ggml_type_of(xf_type type);
 
 #endif

@@ -1,6 +1,9 @@
 #include "model/naming.h"
 
 #include <stdio.h>
+#include <string.h>
+
+#include "model/config.h"
 
 static const char *const hugging_face_names[XF_ROLES] = {[XF_EMBEDDING] = "model.embed_tokens",
                                                          [XF_FINAL_NORM] = "model.norm",
@@ -59,4 +62,22 @@ void xf_tensor_name(const struct xf_naming *naming, enum xf_role role, size_t la
   char prefix[XF_MAX_NAME / 2] = "";
   if (role >= XF_ATTENTION_NORM) snprintf(prefix, sizeof prefix, "%s%zu.", naming->layers, layer);
   snprintf(name, XF_MAX_NAME, "%s%s%s", prefix, naming->names[role], suffix);
+}
+
+void xf_tensor_shape(const struct xf_config *c, enum xf_role role, size_t shape[static 2])
+{
+  size_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim, h = c->hidden;
+  const size_t shapes[XF_ROLES][2] = {[XF_EMBEDDING] = {c->vocab, h},
+                                      [XF_FINAL_NORM] = {h, 0},
+                                      [XF_HEAD] = {c->vocab, h},
+                                      [XF_ATTENTION_NORM] = {h, 0},
+                                      [XF_Q] = {q, h},
+                                      [XF_K] = {kv, h},
+                                      [XF_V] = {kv, h},
+                                      [XF_O] = {h, q},
+                                      [XF_MLP_NORM] = {h, 0},
+                                      [XF_GATE] = {c->intermediate, h},
+                                      [XF_UP] = {c->intermediate, h},
+                                      [XF_DOWN] = {h, c->intermediate}};
+  memcpy(shape, shapes[role], sizeof shapes[role]);
 }

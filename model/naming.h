@@ -41,4 +41,8 @@ enum { XF_MAX_NAME = 96 };
 void xf_tensor_name(const struct xf_naming *naming, enum xf_role role, size_t layer,
                     const char *suffix, char name[static XF_MAX_NAME]);
 
+struct xf_config;
+/* [n, k]; k is 0 of a vector. */
+void xf_tensor_shape(const struct xf_config *config, enum xf_role role, size_t shape[static 2]);
+
 #endif

@@ -9,7 +9,7 @@
 
 static const char *const VERSION_KEY = "exactflash.packed.version";
 static const char *const PARTS_KEY = "exactflash.packed.parts";
-enum { VERSION = 1, OF_LAYER = 4, NUMBERS = 2 * XF_LINEAR_PARTS, GGML_I8 = 24 };
+enum { VERSION = 1, OF_LAYER = 4, NUMBERS = 2 * XF_LINEAR_PARTS };
 
 /* A layer's products by their first matrix, in the order of the file; the head follows them. */
 static const struct {
@@ -136,7 +136,7 @@ static xf_status give_panels(const struct visit *v, enum xf_role role, size_t la
                              const struct xf_linear *linear)
 {
   size_t bytes = xf_linear_bytes(linear);
-  struct piece piece = {.type = xf_ggml_type_find(GGML_I8),
+  struct piece piece = {.type = xf_ggml_type_of(XF_I8),
                         .rank = 1,
                         .shape = {bytes},
                         .data = linear->panels,
@@ -147,8 +147,7 @@ static xf_status give_panels(const struct visit *v, enum xf_role role, size_t la
 
 static xf_status give_embedding(const struct visit *v, const struct xf_matrix *e)
 {
-  xf_type stored = e->type == XF_I8_ROW ? XF_I8 : e->type;
-  struct piece piece = {.type = xf_ggml_type_of(stored),
+  struct piece piece = {.type = xf_ggml_type_of(e->type),
                         .rank = 2,
                         .shape = {e->n, e->k},
                         .data = e->data,

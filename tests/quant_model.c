@@ -3,10 +3,9 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "model/config.h"
-#include "model/gguf_write.h"
+#include "model/convert.h"
+#include "model/naming.h"
 #include "tests/model_support.h"
 #include "tests/quants.h"
 
@@ -39,45 +38,11 @@ static struct xf_config config_of(const struct tiny_model *shape)
 
 static void add_metadata(struct xf_gguf_writer *writer, const struct xf_config *c)
 {
-  const struct {
-    const char *key;
-    size_t value;
-  } sizes[] = {{"llama.block_count", c->layers},
-               {"llama.context_length", c->max_positions},
-               {"llama.embedding_length", c->hidden},
-               {"llama.feed_forward_length", c->intermediate},
-               {"llama.attention.head_count", c->heads},
-               {"llama.attention.head_count_kv", c->kv_heads},
-               {"llama.attention.key_length", c->head_dim},
-               {"llama.attention.value_length", c->head_dim},
-               {"llama.rope.dimension_count", c->head_dim},
-               {"llama.vocab_size", c->vocab}};
   xf_gguf_add_string(writer, "general.architecture", "llama");
-  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-    xf_gguf_add_u32(writer, sizes[i].key, (uint32_t)sizes[i].value);
-  xf_gguf_add_f32(writer, "llama.attention.layer_norm_rms_epsilon", c->rms_eps);
+  xf_convert_sizes(c, writer);
   xf_gguf_add_f32(writer, "llama.rope.freq_base", (float)c->rope.theta);
   xf_gguf_add_u32(writer, "tokenizer.ggml.bos_token_id", (uint32_t)c->bos);
   xf_gguf_add_u32(writer, "tokenizer.ggml.eos_token_id", (uint32_t)c->eos[0]);
-}
-
-/* Sizes of a role's tensor; k is 0 for a vector. */
-static void shape_of(const struct xf_config *c, enum xf_role role, size_t shape[2])
-{
-  size_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
-  const size_t shapes[XF_ROLES][2] = {[XF_EMBEDDING] = {c->vocab, c->hidden},
-                                      [XF_FINAL_NORM] = {c->hidden, 0},
-                                      [XF_HEAD] = {c->vocab, c->hidden},
-                                      [XF_ATTENTION_NORM] = {c->hidden, 0},
-                                      [XF_Q] = {q, c->hidden},
-                                      [XF_K] = {kv, c->hidden},
-                                      [XF_V] = {kv, c->hidden},
-                                      [XF_O] = {c->hidden, q},
-                                      [XF_MLP_NORM] = {c->hidden, 0},
-                                      [XF_GATE] = {c->intermediate, c->hidden},
-                                      [XF_UP] = {c->intermediate, c->hidden},
-                                      [XF_DOWN] = {c->hidden, c->intermediate}};
-  memcpy(shape, shapes[role], sizeof shapes[role]);
 }
 
 static bool is_there(const struct output *o, enum xf_role role)
@@ -90,7 +55,7 @@ static void name_tensor(const struct output *o, enum xf_role role, size_t layer,
 {
   size_t shape[2];
   char name[XF_MAX_NAME];
-  shape_of(&o->config, role, shape);
+  xf_tensor_shape(&o->config, role, shape);
   xf_tensor_name(&xf_naming_gguf, role, layer, suffix, name);
   xf_gguf_add_tensor(o->writer, name, xf_ggml_type_of(type), rank, shape);
 }
@@ -98,16 +63,11 @@ static void name_tensor(const struct output *o, enum xf_role role, size_t layer,
 static void add_tensor(const struct output *o, enum xf_role role, size_t layer)
 {
   size_t shape[2];
-  shape_of(&o->config, role, shape);
+  xf_tensor_shape(&o->config, role, shape);
   if (!is_there(o, role)) return;
-  if (shape[1] == 0) {
-    name_tensor(o, role, layer, ".weight", 1, XF_F32);
-  } else if (o->types[role] == XF_I8_ROW) {
-    name_tensor(o, role, layer, ".weight", 2, XF_I8);
-    name_tensor(o, role, layer, ".scale", 1, XF_F32);
-  } else {
-    name_tensor(o, role, layer, ".weight", 2, o->types[role]);
-  }
+  bool vector = shape[1] == 0;
+  name_tensor(o, role, layer, ".weight", vector ? 1 : 2, vector ? XF_F32 : o->types[role]);
+  if (!vector && o->types[role] == XF_I8_ROW) name_tensor(o, role, layer, ".scale", 1, XF_F32);
 }
 
 static void write_data(const struct output *o, const void *data, size_t bytes)
@@ -131,7 +91,7 @@ static void give_data(const struct output *o, enum xf_role role, size_t layer)
       [XF_O] = 1,         [XF_GATE] = 1, [XF_UP] = 1,   [XF_DOWN] = 1};
   size_t shape[2];
   struct rng rng = {(o->seed * 64 + layer) * 64 + (uint64_t)role};
-  shape_of(&o->config, role, shape);
+  xf_tensor_shape(&o->config, role, shape);
   if (!is_there(o, role)) return;
   if (shape[1] == 0) {
     write_floats(o, &rng, shape[0], 1, 0.2f);
