@@ -1,28 +1,39 @@
 /* Linear layers for hosts. */
 #include "exactflash/linear.h"
 
+#include <stdatomic.h>
+
 #include "dispatch/error.h"
 #include "dispatch/linear.h"
 #include "dispatch/memory.h"
 #include "dispatch/quant.h"
+#include "dispatch/quantize.h"
 #include "dispatch/views.h"
 
 enum { F32 = 1u << XF_F32, FLOATS = 1u << XF_F32 | 1u << XF_F16 | 1u << XF_BF16 };
+
+/* Rows of so many bytes. */
+static xf_view bytes_of(const xf_view *w, int64_t row_bytes)
+{
+  xf_view bytes = *w;
+  bytes.type = XF_I8;
+  bytes.shape[1] = row_bytes;
+  bytes.stride[1] = 1;
+  return bytes;
+}
 
 /* The view of a row's blocks is checked as one of bytes. */
 static xf_status check_blocks(const xf_view *w, xf_error *error)
 {
   struct xf_view_rule rule = {"w", 2, 1u << XF_I8, {-1, -1, 0, 0}, true, false};
-  xf_view bytes = *w;
-  bytes.type = XF_I8;
-  bytes.stride[1] = 1;
+  xf_view bytes = bytes_of(w, w->shape[1]);
   xf_status status = xf_view_check(&bytes, &rule, error);
   if (status) return status;
   size_t k = (size_t)w->shape[1], block = xf_quant_block(w->type);
   if (k % block != 0)
     return xf_fail(error, XF_E_SHAPE, "w: shape[1] is %zu; %s needs a multiple of %zu", k,
                    xf_type_name(w->type), block);
-  bytes.shape[1] = (int64_t)xf_quant_row_bytes(w->type, k);
+  bytes = bytes_of(w, (int64_t)xf_quant_row_bytes(w->type, k));
   return xf_view_check(&bytes, &rule, error);
 }
 
@@ -108,14 +119,78 @@ xf_status xf_dequantize(const xf_context *context, const xf_view *w, const xf_vi
   struct xf_view_rule rule = {"y", 2, F32, {w->shape[0], w->shape[1], 0, 0}, true, true};
   status = xf_view_check(y, &rule, error);
   if (status) return status;
-  xf_view bytes = *w;
-  bytes.type = XF_I8;
-  bytes.shape[1] = (int64_t)xf_matrix_row_bytes(&widening.matrix);
-  bytes.stride[1] = 1;
+  xf_view bytes = bytes_of(w, (int64_t)xf_matrix_row_bytes(&widening.matrix));
   if (xf_views_overlap(y, &bytes) || (scales && xf_views_overlap(y, scales)))
     return xf_fail(error, XF_E_ARGUMENT, "y: overlaps w or scales");
   xf_parallel(context, widening.matrix.n, widen_row, &widening);
   return XF_OK;
+}
+
+/* ---- weights of floats ---- */
+
+struct narrowing {
+  const xf_view *x;
+  struct xf_matrix matrix;
+  float *scales;            /* NULL: the type has none */
+  _Atomic size_t worst_row; /* the first row that cannot be of the type; n: none */
+};
+
+static void narrow_row(void *arg, size_t slot, size_t r)
+{
+  (void)slot;
+  struct narrowing *n = arg;
+  float unused;
+  const char *from = (const char *)n->x->data + (int64_t)r * n->x->stride[0];
+  unsigned char *to = (unsigned char *)(uintptr_t)xf_matrix_row(&n->matrix, r, &unused);
+  float *scale = n->scales ? &n->scales[r] : &unused;
+  if (xf_quantize_row(n->matrix.type, n->matrix.k, (const float *)(const void *)from, to, scale))
+    return;
+  size_t worst = atomic_load(&n->worst_row);
+  while (r < worst && !atomic_compare_exchange_weak(&n->worst_row, &worst, r)) continue;
+}
+
+/* w and scales, which read_matrix found right, as what is written. */
+static xf_status check_written(const xf_view *x, const xf_view *w, const xf_view *scales,
+                               const struct xf_matrix *matrix, xf_error *error)
+{
+  if (!xf_can_quantize(w->type))
+    return xf_fail(error, XF_E_UNSUPPORTED,
+                   "w: nothing can become %s here; take f32, f16, bf16, i8_row, q8_0, q4_0, q4_k "
+                   "or q6_k",
+                   xf_type_name(w->type));
+  xf_view bytes = bytes_of(w, (int64_t)xf_matrix_row_bytes(matrix));
+  struct xf_view_rule rule = {"w", 2, 1u << XF_I8, {-1, -1, 0, 0}, true, true};
+  xf_status status = xf_view_check(&bytes, &rule, error);
+  if (status) return status;
+  rule = (struct xf_view_rule){"x", 2, F32, {w->shape[0], w->shape[1], 0, 0}, true, false};
+  status = xf_view_check(x, &rule, error);
+  if (status) return status;
+  if (xf_views_overlap(x, &bytes)) return xf_fail(error, XF_E_ARGUMENT, "w: overlaps x");
+  if (scales && (xf_views_overlap(scales, x) || xf_views_overlap(scales, &bytes)))
+    return xf_fail(error, XF_E_ARGUMENT, "scales: overlaps x or w");
+  return XF_OK;
+}
+
+xf_status xf_quantize(const xf_context *context, const xf_view *x, const xf_view *w,
+                      const xf_view *scales, xf_error *error)
+{
+  if (!context || !x || !w)
+    return xf_fail(error, XF_E_ARGUMENT, "xf_quantize: context, x or w is NULL");
+  struct narrowing narrowing = {.x = x};
+  xf_status status = read_matrix(w, scales, &narrowing.matrix, error);
+  if (!status) status = check_written(x, w, scales, &narrowing.matrix, error);
+  if (status) return status;
+  if (scales) narrowing.scales = (float *)(uintptr_t)scales->data;
+  narrowing.matrix.scales = NULL; /* nothing is there yet */
+  size_t n = narrowing.matrix.n;
+  atomic_init(&narrowing.worst_row, n);
+  xf_parallel(context, n, narrow_row, &narrowing);
+  size_t worst = atomic_load(&narrowing.worst_row);
+  if (worst == n) return XF_OK;
+  return xf_fail(error, XF_E_ARGUMENT,
+                 "x: row %zu has a weight that is not finite or too large for %s; bf16 has the "
+                 "range of f32",
+                 worst, xf_type_name(w->type));
 }
 
 /* ---- applying ---- */

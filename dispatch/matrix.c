@@ -7,8 +7,7 @@
 
 size_t xf_matrix_row_bytes(const struct xf_matrix *matrix)
 {
-  if (xf_is_quant(matrix->type)) return xf_quant_row_bytes(matrix->type, matrix->k);
-  return matrix->k * xf_type_size(matrix->type);
+  return xf_type_row_bytes(matrix->type, matrix->k);
 }
 
 const void *xf_matrix_row(const struct xf_matrix *matrix, size_t row, float *scale)

@@ -158,6 +158,12 @@ size_t xf_quant_row_bytes(xf_type type, size_t k)
   return k / xf_quant_block(type) * source_of(type).bytes;
 }
 
+size_t xf_type_row_bytes(xf_type type, size_t k)
+{
+  if (k % xf_quant_block(type) != 0 || k > SIZE_MAX / sizeof(float)) return 0;
+  return xf_is_quant(type) ? xf_quant_row_bytes(type, k) : k * xf_type_size(type);
+}
+
 /* Weights [at, at + n) of a row, n the file's block; of I8_ROW n ≤ 256, and u is zero behind the
  * row's end. A column that does not exist has u = zero and scales 0. */
 static void take_block(xf_type type, size_t k, struct xf_quant_row row, size_t at, size_t n,

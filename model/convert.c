@@ -1,7 +1,6 @@
 /* A checkpoint's tensors into one GGUF file, a batch of rows at a time. */
 #include "exactflash/convert.h"
 
-#include <math.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -9,11 +8,11 @@
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
 #include "dispatch/options.h"
+#include "dispatch/quantize.h"
 #include "dispatch/widen.h"
 #include "model/convert.h"
 #include "model/packed.h"
 #include "model/plan.h"
-#include "model/quantize.h"
 #include "model/source.h"
 #include "model/tflite.h"
 
@@ -43,7 +42,7 @@ struct item {
 
 int xf_convert_supports(xf_type type)
 {
-  return xf_quantizer_find(type) != NULL;
+  return xf_can_quantize(type);
 }
 
 /* ---- the items ---- */
@@ -53,9 +52,8 @@ static xf_type type_of(const struct converter *c, const struct item *item)
 {
   if (item->k == 0) return XF_F32;
   xf_type type = c->options.type ? c->options.type : item->from_type;
-  const struct xf_quantizer *quantizer = xf_quantizer_find(type);
-  if (type == item->from_type || item->k % quantizer->block == 0) return type;
-  return item->k % xf_quantizer_find(XF_Q8_0)->block == 0 ? XF_Q8_0 : XF_F16;
+  if (type == item->from_type || xf_type_row_bytes(type, item->k)) return type;
+  return xf_type_row_bytes(XF_Q8_0, item->k) ? XF_Q8_0 : XF_F16;
 }
 
 static xf_status get_item(const struct converter *c, enum xf_role role, size_t layer,
@@ -74,11 +72,7 @@ static xf_status get_item(const struct converter *c, enum xf_role role, size_t l
   if (status) return status;
   out->from_type = out->k ? out->from.matrix.type : out->from.tensor->type;
   out->type = type_of(c, out);
-  const struct xf_quantizer *quantizer = xf_quantizer_find(out->type);
-  if (out->type == out->from_type && out->k)
-    out->row_bytes = xf_matrix_row_bytes(&out->from.matrix);
-  else
-    out->row_bytes = (out->k ? out->k : out->n) / quantizer->block * quantizer->block_bytes;
+  out->row_bytes = xf_type_row_bytes(out->type, out->k ? out->k : out->n);
   return XF_OK;
 }
 
@@ -181,12 +175,8 @@ static xf_status add_head(struct converter *c)
   struct item embedding;
   xf_status status = get_item(c, XF_EMBEDDING, 0, &embedding);
   if (status) return status;
-  const struct xf_quantizer *quantizer = xf_quantizer_find(embedding.type);
-  struct xf_converted converted = {.path = c->path,
-                                   .config = &c->config,
-                                   .plan = &c->options.plan,
-                                   .file_type = quantizer ? quantizer->file_type : XF_NO_FILE_TYPE,
-                                   .quantized = xf_type_size(embedding.type) == 0};
+  struct xf_converted converted = {
+      .path = c->path, .config = &c->config, .plan = &c->options.plan, .type = embedding.type};
   status = xf_convert_metadata(&converted, c->writer, c->error);
   if (!status && has_factors(c)) {
     size_t n = c->config.head_dim / 2;
@@ -240,9 +230,7 @@ static void convert_row(void *arg, size_t slot, size_t i)
   }
   float *x = b->floats + slot * k;
   xf_matrix_widen(b->c->context->kernels, &item->from.matrix, from, x);
-  bool finite = true;
-  for (size_t j = 0; j < k; j++) finite &= isfinite(x[j]) != 0;
-  b->fault[i] = !finite || !xf_quantizer_find(item->type)->row(k, x, out, &b->scales[row]);
+  b->fault[i] = !xf_quantize_row(item->type, k, x, out, &b->scales[row]);
 }
 
 static xf_status report_fault(const struct batch *b, size_t i)

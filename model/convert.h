@@ -11,8 +11,7 @@ struct xf_converted {
   const char *path; /* of the checkpoint */
   const struct xf_config *config;
   const xf_plan *plan;
-  uint32_t file_type; /* general.file_type */
-  bool quantized;
+  xf_type type; /* of most weights */
 };
 
 /* Everything that is no tensor: of a GGUF file what it has, of a folder what GGUF asks for, with

@@ -12,6 +12,21 @@
 
 enum { QUANTIZATION_VERSION = 2 }; /* of ggml's blocks */
 
+/* general.file_type, as llama.cpp numbers models that are mostly of a type. */
+static uint32_t file_type_of(xf_type type)
+{
+  switch (type) {
+  case XF_F32: return 0;
+  case XF_F16: return 1;
+  case XF_Q4_0: return 2;
+  case XF_Q8_0: return 7;
+  case XF_Q4_K: return 15;
+  case XF_Q6_K: return 18;
+  case XF_BF16: return 32;
+  default: return 1024; /* "guessed" */
+  }
+}
+
 void xf_convert_sizes(const struct xf_config *c, struct xf_gguf_writer *writer)
 {
   const struct {
@@ -140,8 +155,9 @@ xf_status xf_convert_metadata(const struct xf_converted *c, struct xf_gguf_write
   xf_status status =
       xf_gguf_is_path(c->path) ? copy_gguf(c->path, writer, error) : add_folder(c, writer, error);
   if (status) return status;
-  xf_gguf_add_u32(writer, "general.file_type", c->file_type);
-  if (c->quantized) xf_gguf_add_u32(writer, "general.quantization_version", QUANTIZATION_VERSION);
+  xf_gguf_add_u32(writer, "general.file_type", file_type_of(c->type));
+  if (xf_type_size(c->type) == 0)
+    xf_gguf_add_u32(writer, "general.quantization_version", QUANTIZATION_VERSION);
   xf_plan_write(c->plan, writer);
   return XF_OK;
 }

@@ -8,8 +8,8 @@
 
 #include "dispatch/narrow.h"
 #include "dispatch/quant.h"
+#include "dispatch/quantize.h"
 #include "model/gguf.h"
-#include "model/quantize.h"
 #include "tests/compare.h"
 #include "tests/isas.h"
 #include "tests/model_support.h"
@@ -21,11 +21,9 @@ enum { TYPES = sizeof types / sizeof *types };
 /* What the type makes of a row. */
 static void round_trip(xf_type type, size_t k, const float *x, float *y)
 {
-  const struct xf_quantizer *quantizer = xf_quantizer_find(type);
   float scale = 0;
-  size_t bytes = k / quantizer->block * quantizer->block_bytes;
-  struct guarded out = guarded_new(bytes);
-  assert_true(quantizer->row(k, x, out.data, &scale));
+  struct guarded out = guarded_new(xf_type_row_bytes(type, k));
+  assert_true(xf_quantize_row(type, k, x, out.data, &scale));
   xf_quant_widen(next_isa(NULL), type, k, (struct xf_quant_row){out.data, scale}, y);
   guarded_free(&out);
 }
@@ -149,9 +147,8 @@ static void test_extremes(void **state)
     for (size_t t = 0; t < TYPES; t++) {
       float x[256], y[256], scale;
       unsigned char out[1024];
-      const struct xf_quantizer *quantizer = xf_quantizer_find(types[t]);
       for (size_t i = 0; i < 256; i++) x[i] = sizes[s] * rng_uniform(&rng);
-      bool fits = quantizer->row(256, x, out, &scale);
+      bool fits = xf_quantize_row(types[t], 256, x, out, &scale);
       xf_quant_widen(next_isa(NULL), types[t], 256, (struct xf_quant_row){out, scale}, y);
       for (size_t i = 0; i < 256; i++)
         if (fits) assert_true(isfinite(y[i]));

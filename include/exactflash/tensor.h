@@ -46,6 +46,9 @@ typedef struct xf_view {
 XF_API const char *xf_type_name(xf_type type);
 /* Bytes of one element; 0 for types of blocks and other values. */
 XF_API size_t xf_type_size(xf_type type);
+/* Bytes of a row of k weights, without I8_ROW's scale; 0 where k is no multiple of the type's
+ * block, and for other values. */
+XF_API size_t xf_type_row_bytes(xf_type type, size_t k);
 
 #ifdef __cplusplus
 }

@@ -1,4 +1,4 @@
-#include "model/quantize.h"
+#include "dispatch/quantize.h"
 
 #include <math.h>
 #include <string.h>
@@ -134,18 +134,27 @@ static bool to_q4_0(size_t k, const float *x, unsigned char *out, float *scale)
 
 /* ---- the table ---- */
 
-static const struct xf_quantizer quantizers[] = {{XF_F32, 0, 1, 4, to_f32},
-                                                 {XF_F16, 1, 1, 2, to_f16},
-                                                 {XF_BF16, 32, 1, 2, to_bf16},
-                                                 {XF_I8_ROW, XF_NO_FILE_TYPE, 1, 1, to_i8_row},
-                                                 {XF_Q8_0, 7, 32, 34, to_q8_0},
-                                                 {XF_Q4_0, 2, 32, 18, to_q4_0},
-                                                 {XF_Q4_K, 15, 256, 144, xf_quantize_q4_k},
-                                                 {XF_Q6_K, 18, 256, 210, xf_quantize_q6_k}};
+/* Of a row of finite weights; see xf_quantize_row. */
+typedef bool quantizer(size_t k, const float *x, unsigned char *out, float *scale);
 
-const struct xf_quantizer *xf_quantizer_find(xf_type type)
+/* By xf_type. */
+static quantizer *const quantizers[] = {[XF_F32] = to_f32,
+                                        [XF_F16] = to_f16,
+                                        [XF_BF16] = to_bf16,
+                                        [XF_I8_ROW] = to_i8_row,
+                                        [XF_Q8_0] = to_q8_0,
+                                        [XF_Q4_0] = to_q4_0,
+                                        [XF_Q4_K] = xf_quantize_q4_k,
+                                        [XF_Q6_K] = xf_quantize_q6_k};
+
+bool xf_can_quantize(xf_type type)
 {
-  for (size_t i = 0; i < sizeof quantizers / sizeof *quantizers; i++)
-    if (quantizers[i].type == type) return &quantizers[i];
-  return NULL;
+  return (size_t)type < sizeof quantizers / sizeof *quantizers && quantizers[type];
+}
+
+bool xf_quantize_row(xf_type type, size_t k, const float *x, unsigned char *out, float *scale)
+{
+  bool finite = true;
+  for (size_t i = 0; i < k; i++) finite &= isfinite(x[i]) != 0;
+  return finite && quantizers[type](k, x, out, scale);
 }

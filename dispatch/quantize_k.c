@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "dispatch/narrow.h"
-#include "model/quantize.h"
+#include "dispatch/quantize.h"
 
 enum { BLOCK = 256 };
 
