@@ -30,6 +30,7 @@ from exactflash._generate import Piece
 from exactflash._library import numerics_version, version
 from exactflash._linear import Linear, linear, rms_norm, rope, silu_mul
 from exactflash._model import Cache, Model, ModelConfig, build_model, get_model_config
+from exactflash._quantize import Quantized, dequantize, quantize
 from exactflash._tokenizer import Tokenizer
 
 __version__ = version()
@@ -49,16 +50,19 @@ __all__ = [
     "ModelConfig",
     "OutOfMemoryError",
     "Piece",
+    "Quantized",
     "ShapeError",
     "Tokenizer",
     "UnsupportedError",
     "attention",
     "build_model",
     "default_context",
+    "dequantize",
     "get_model_config",
     "isas",
     "linear",
     "numerics_version",
+    "quantize",
     "rms_norm",
     "rope",
     "set_default_context",

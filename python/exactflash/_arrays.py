@@ -14,6 +14,11 @@ _NAMES = {"float32": F32, "float16": F16, "bfloat16": BF16, "int8": I8, "bool": 
 _SIZES = {F32: 4, F16: 2, BF16: 2, I8: 1, BOOL: 1}
 
 
+def item_size(type: int) -> int:
+    """Bytes of an element; 1 for types of blocks, whose rows are bytes."""
+    return _SIZES.get(type, 1)
+
+
 class Array(NamedTuple):
     """Memory of somebody else. strides are in bytes; owner keeps the memory alive."""
 
@@ -86,7 +91,7 @@ def view(x: Array, name: str, rank: int = 0) -> _abi.View:
     result.shape[:n] = x.shape
     result.stride[:n] = x.strides
     if n and (x.shape[-1] == 1 or 0 in x.shape):  # NumPy and torch may have any stride there
-        result.stride[n - 1] = _SIZES[x.type]
+        result.stride[n - 1] = item_size(x.type)
     return result
 
 

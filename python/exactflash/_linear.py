@@ -3,10 +3,11 @@
 from ctypes import byref
 from typing import Any
 
-from exactflash import _arrays
+from exactflash import _abi, _arrays
 from exactflash._context import Context, default_context
 from exactflash._errors import ShapeError
 from exactflash._library import Handle, call, lib
+from exactflash._quantize import ACTIVATIONS, Quantized
 
 
 def _rows(x: Any, name: str) -> _arrays.Array:
@@ -23,21 +24,31 @@ def _rows(x: Any, name: str) -> _arrays.Array:
     return same
 
 
+def _views(weight: "Any | Quantized") -> tuple[_abi.View, Any]:
+    if isinstance(weight, Quantized):
+        return weight.views()
+    return _arrays.view(_arrays.array(weight, "weight"), "weight", 2), None
+
+
 class Linear:
     """A weight matrix, packed once for many products: y = x · weightᵀ.
 
-    weight: f32, f16 or bf16 [n, k] with dense rows; it is copied, in its own type. bf16 and f16 are
-    widened exactly as they are used.
+    weight: f32, f16 or bf16 [n, k] with dense rows, or Quantized; it is copied, in its own type. bf16
+    and f16 are widened exactly as they are used. activations: how 8- and 4-bit weights take x:
+    "int8", quantized for each row, or "f32", as it is: what their dequantized weights would give.
     """
 
-    def __init__(self, weight: Any, *, context: Context | None = None) -> None:
+    def __init__(
+        self, weight: "Any | Quantized", *, activations: str = "int8", context: Context | None = None
+    ) -> None:
         self._context = context or default_context()
-        array = _arrays.array(weight, "weight")
-        view = _arrays.view(array, "weight", 2)
-        self.shape: tuple[int, int] = (array.shape[0], array.shape[1])
+        self._activations = _arrays.choice(activations, ACTIVATIONS, "activations")
+        view, scales = _views(weight)
+        self.shape: tuple[int, int] = (view.shape[0], view.shape[1])
         self._handle = Handle(
-            lib.xf_linear_create, lib.xf_linear_destroy, self._context._handle.pointer, byref(view), None
-        )
+            lib.xf_linear_create, lib.xf_linear_destroy, self._context._handle.pointer, byref(view),
+            None if scales is None else byref(scales),
+        )  # fmt: skip
 
     def __call__(self, x: Any, *, out: Any = None) -> Any:
         """x: f32 [rows, k], [k] or [..., k]. Returns out, f32 [..., n], made here if it is None. A
@@ -49,15 +60,21 @@ class Linear:
         handle, layer = self._context._handle.pointer, self._handle.pointer
         size = int(lib.xf_linear_workspace(handle, layer, given.shape[0]))
         space = _arrays.workspace(size)
-        call(lib.xf_linear_run, handle, layer, 0, byref(source), byref(target), space, size)
+        views = byref(source), byref(target)
+        call(lib.xf_linear_run, handle, layer, self._activations, *views, space, size)
         return out
 
 
-def linear(x: Any, weight: Any, *, out: Any = None, context: Context | None = None) -> Any:
-    """x · weightᵀ for x f32 [..., k] and weight [n, k] (an array, or a Linear: packed before, which
-    is what a weight that is used more than once should be). Returns f32 [..., n]."""
-    packed = weight if isinstance(weight, Linear) else Linear(weight, context=context)
-    return packed(x, out=out)
+def linear(
+    x: Any, weight: "Any | Quantized | Linear", *, activations: str = "int8", out: Any = None,
+    context: Context | None = None,
+) -> Any:  # fmt: skip
+    """x · weightᵀ for x f32 [..., k] and weight [n, k] (an array, Quantized, or a Linear: packed
+    before, which is what a weight that is used more than once should be; it has its own activations
+    and context). Returns f32 [..., n]."""
+    if not isinstance(weight, Linear):
+        weight = Linear(weight, activations=activations, context=context)
+    return weight(x, out=out)
 
 
 def rms_norm(x: Any, weight: Any, eps: float = 1e-5, *, context: Context | None = None) -> Any:

@@ -12,10 +12,10 @@ from exactflash._context import Context, default_context
 from exactflash._errors import ArgumentError, ShapeError
 from exactflash._generate import Piece, generate
 from exactflash._library import Handle, call, check, lib
+from exactflash._quantize import ACTIVATIONS
 from exactflash._tokenizer import Tokenizer
 
 LOGITS = ("none", "last", "all")
-ACTIVATIONS = ("int8", "f32")
 CACHE_TYPES = ("f32", "f16", "bf16")  # in the order of xf_type
 
 Progress = Callable[[str, int, int], bool | None]
