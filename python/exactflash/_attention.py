@@ -13,13 +13,13 @@ LAYOUTS = ("bshd", "bhsd")
 SPLITS = ("auto", "never", "always")
 
 
-def _ordered(x: Array, layout: str) -> Array:
-    """x as [batch, sequence, heads, dim]: a batch of one where x has three dimensions."""
+def _ordered(x: Array, layout: str, rank: int) -> Array:
+    """x as [batch, sequence, heads, …], of `rank` dimensions: a batch of one where x has one less."""
     shape, strides = x.shape, x.strides
-    if len(shape) == 3:
+    if len(shape) == rank - 1:
         shape, strides = (1, *shape), (0, *strides)
-    if layout == "bhsd" and len(shape) == 4:
-        shape, strides = _swapped(shape), _swapped(strides)
+    if layout == "bhsd" and len(shape) == rank:
+        shape, strides = ((a[0], a[2], a[1], *a[3:]) for a in (shape, strides))
     return x._replace(shape=shape, strides=strides)
 
 
@@ -41,11 +41,6 @@ def _mask_view(mask: Any, shape: tuple[int, ...]) -> tuple[_abi.View, Array]:
     return _arrays.view(x, "mask"), x
 
 
-def _swapped(x: tuple[int, ...]) -> tuple[int, ...]:
-    """[batch, heads, sequence, …] as [batch, sequence, heads, …], or back."""
-    return (x[0], x[2], x[1], *x[3:])
-
-
 class Call:
     """One descriptor under construction, with all that must live until it has run."""
 
@@ -55,9 +50,9 @@ class Call:
         self.desc = _abi.AttentionDesc(struct_size=sizeof(_abi.AttentionDesc))
         self.like = q
         self.rank = len(q.shape)
-        self.q = _ordered(_arrays.array(q, "q"), layout)
-        self.k = _ordered(_arrays.array(k, "k"), layout)
-        self.v = _ordered(_arrays.array(v, "v"), layout)
+        self.q, self.k, self.v = (
+            _ordered(_arrays.array(x, name), layout, 4) for x, name in ((q, "q"), (k, "k"), (v, "v"))
+        )
         self.desc.q = _arrays.view(self.q, "q", 4)
         self.desc.kv.k, self.desc.kv.v = _arrays.view(self.k, "k", 4), _arrays.view(self.v, "v", 4)
         self.keep: list[Any] = []
@@ -83,13 +78,7 @@ class Call:
         """k_scale and v_scale."""
         for name, scale in scales.items():
             if scale is not None:
-                x = _arrays.array(scale, name)
-                shape, strides = x.shape, x.strides
-                if len(shape) == 2:
-                    shape, strides = (1, *shape), (0, *strides)
-                if self.layout == "bhsd" and len(shape) == 3:
-                    shape, strides = _swapped(shape), _swapped(strides)
-                x = x._replace(shape=shape, strides=strides)
+                x = _ordered(_arrays.array(scale, name), self.layout, 3)
                 setattr(self.desc.kv, name, _arrays.view(x, name, 3))
                 self.keep.append(x)
 
@@ -127,14 +116,11 @@ class Call:
         """out, made if it is None, and lse or None."""
         shape = self.q.shape[:3]
         out = self._new((*shape, self.v.shape[3])) if out is None else out
-        self.desc.out = _arrays.view(_ordered(_arrays.array(out, "out"), self.layout), "out", 4)
+        self.desc.out = _arrays.view(_ordered(_arrays.array(out, "out"), self.layout, 4), "out", 4)
         if not return_lse:
             return out, None
         lse = self._new(shape)
-        x = _arrays.array(lse if self.rank == 4 else lse[None], "lse")
-        if self.layout == "bhsd":
-            x = x._replace(shape=_swapped(x.shape), strides=_swapped(x.strides))
-        self.desc.lse = _arrays.view(x, "lse", 3)
+        self.desc.lse = _arrays.view(_ordered(_arrays.array(lse, "lse"), self.layout, 3), "lse", 3)
         return out, lse
 
     def prepare(self, context: Context) -> None:

@@ -192,8 +192,8 @@ def test_numbers_for_each_head():
     x, numbers = random(1, 1, 5, 4, 16), [0.5, 0.25, -1.0, 2.0]
     want = exactflash.attention(x, x, x, sinks=np.array(numbers, np.float32))
     tensor = torch.tensor(numbers, requires_grad=True)
-    for given in (numbers, tensor, tensor.bfloat16(), tensor.detach().half(), np.array(numbers)):
-        assert np.array_equal(exactflash.attention(x, x, x, sinks=given), want)
+    for each in (numbers, tensor, tensor.bfloat16(), tensor.detach().half(), np.array(numbers)):
+        assert np.array_equal(exactflash.attention(x, x, x, sinks=each), want)
 
 
 Q = np.zeros((1, 3, 4, 16), np.float32)
