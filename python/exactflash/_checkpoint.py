@@ -11,6 +11,7 @@ import numpy as np
 
 from exactflash import _gguf
 from exactflash._errors import FileError, FormatError, ShapeError, UnsupportedError
+from exactflash._ggml import TYPES
 from exactflash._llama_config import LlamaConfig, config_of_folder, json_object, read_json
 
 BLOCK_BYTES = 16 << 20  # of f32 that are read at once
@@ -63,15 +64,8 @@ class Tensor:
             return self.widen(raw).reshape(count, *self.shape[1:])
 
 
-def _widen_bf16(raw: Any) -> Any:
-    return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)
-
-
-_SAFETENSORS_TYPES: dict[str, tuple[int, Rows]] = {
-    "F32": (4, lambda raw: raw.view("<f4")),
-    "F16": (2, lambda raw: raw.view("<f2").astype(np.float32)),
-    "BF16": (2, _widen_bf16),
-}
+# Safetensors' names of floats are ggml's.
+_SAFETENSORS_TYPES = {kind.name: kind for kind in TYPES.values() if kind.elements == 1}
 
 
 def _safetensors_header(path: Path) -> tuple[dict[str, Any], int, int]:
@@ -110,19 +104,19 @@ def _safetensor(path: Path, name: str, entry: Any, data: int, size: int) -> Tens
         ) from error
     if dtype not in _SAFETENSORS_TYPES:
         raise UnsupportedError(
-            f"{path}: tensor {name}: only F32, F16 and BF16 are supported, not {dtype}"
+            f"{path}: tensor {name}: only {', '.join(_SAFETENSORS_TYPES)} are supported, not {dtype}"
         )
-    width, widen = _SAFETENSORS_TYPES[dtype]
+    kind = _SAFETENSORS_TYPES[dtype]
     if (
         not shape
         or min(shape) < 1
         or begin > end
-        or end - begin != width * math.prod(shape)
+        or end - begin != kind.bytes * math.prod(shape)
     ):
         raise FormatError(f"{path}: tensor {name}: its shape and data_offsets do not agree")
     if end > size:
         raise FormatError(f"{path}: tensor {name} ends behind the file: it is truncated")
-    return Tensor(name, path, shape, data + begin, (end - begin) // shape[0], widen)
+    return Tensor(name, path, shape, data + begin, (end - begin) // shape[0], kind.widen)
 
 
 def _safetensors_file(path: Path) -> dict[str, Callable[[], Tensor]]:
