@@ -1,7 +1,6 @@
 """The key/value list, and the interface that LiteRT loads."""
 
 import ctypes
-import subprocess
 
 import pytest
 from conftest import LIBRARY, delegate
@@ -31,13 +30,6 @@ def test_accepted(tmp_path):
         delegate(**options)
 
 
-def test_exports():
-    command = ["nm", "-D", "--defined-only", "--format=posix", LIBRARY]
-    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    names = sorted(line.split()[0] for line in lines)
-    assert names == ["tflite_plugin_create_delegate", "tflite_plugin_destroy_delegate"]
-
-
 def test_without_a_callback():
     """A host may pass no callback, and destroy nothing."""
     library = ctypes.CDLL(LIBRARY)
@@ -46,7 +38,6 @@ def test_without_a_callback():
     assert library.tflite_plugin_create_delegate(keys, keys, ctypes.c_size_t(1), None) is None
     assert library.tflite_plugin_create_delegate(None, keys, ctypes.c_size_t(0), None) is not None
     library.tflite_plugin_destroy_delegate(None)
-
 
 
 def foreign_context(words):

@@ -25,9 +25,6 @@ def test_verified(checkpoint, quantize, tmp_path):
         "--prefill_seq_lens", "16", "--kv_cache_max_len", "64", "--output_logits_on_prefill",
     )  # fmt: skip
     assert written.returncode == 0, written.stderr
-    for delegate in ([], ["--delegate", LIBRARY]):
-        verified = run(
-            "verify_tflite", "--tflite_path", path, "--checkpoint_path", folder, *delegate
-        )
-        assert verified.returncode == 0, verified.stdout + verified.stderr
-        assert "PASS" in verified.stdout
+    verified = run("verify_tflite", "--tflite_path", path, "--checkpoint_path", folder, "--delegate", LIBRARY)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert "PASS" in verified.stdout
