@@ -3,7 +3,8 @@
 import sys
 import threading
 from collections.abc import Sequence
-from ctypes import addressof, c_char, c_int64, c_void_p
+from ctypes import addressof, c_char, c_int32, c_int64, c_void_p
+from operator import index
 from typing import Any, NamedTuple
 
 from exactflash import _abi
@@ -114,6 +115,19 @@ def integers(x: "int | Sequence[int] | Any | None", count: int, name: str) -> An
     if len(values) != count or not all(isinstance(value, int) for value in values):
         raise ShapeError(f"{name}: {count} integers are wanted, one for each sequence")
     return (c_int64 * count)(*values)
+
+
+def tokens(x: Any, name: str, least: int = 1) -> Any:
+    """x, a sequence of integers, a NumPy array or a tensor, as a C array of int32."""
+    try:
+        values = [index(token) for token in (x.tolist() if hasattr(x, "tolist") else x)]
+    except TypeError:
+        raise ShapeError(f"{name}: one integer for each token is wanted") from None
+    if len(values) < least:
+        raise ShapeError(f"{name}: one integer for each token is wanted, and at least one token")
+    if not all(0 <= token < 1 << 31 for token in values):
+        raise ArgumentError(f"{name}: tokens are 0 … vocab_size − 1")
+    return (c_int32 * len(values))(*values)
 
 
 def f32(x: Any, name: str) -> Any:

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from ctypes import byref, c_char_p, c_int, c_int32, c_size_t, c_void_p, sizeof
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from exactflash import _abi
-from exactflash._errors import ArgumentError
+from exactflash import _abi, _arrays
+from exactflash._errors import ArgumentError, FileError
 from exactflash._library import Handle, call, check, lib, text_at
 
 if TYPE_CHECKING:
@@ -59,8 +59,9 @@ class _Generator:
             cache._handle.pointer, tokenizer, byref(options), parent=cache._handle,
         )  # fmt: skip
 
-    def prompt(self, ids: Sequence[int]) -> None:
-        call(lib.xf_generator_prompt, self._handle.pointer, (c_int32 * len(ids))(*ids), len(ids))
+    def prompt(self, ids: Any) -> None:
+        """ids: a C array"""
+        call(lib.xf_generator_prompt, self._handle.pointer, ids, len(ids))
 
     def next(self, with_logprob: bool) -> Piece:
         token, done, text, size = c_int32(), c_int(), c_void_p(), c_size_t()
@@ -108,7 +109,7 @@ def generate(
         stop=stop, ignore_eos=ignore_eos,
     )  # fmt: skip
     with_text = isinstance(prompt, str) or bool(stop) or has_tokenizer(model)
-    ids = model.tokenizer.encode(prompt) if isinstance(prompt, str) else _ids(prompt)
+    ids = _arrays.tokens(model.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt, "prompt")
     generator = _Generator(model, model.new_cache() if cache is None else cache, with_text, options)
     generator.prompt(ids)
     for _ in range(max_new_tokens):
@@ -119,16 +120,8 @@ def generate(
     yield Piece(None, generator.flush() if with_text else "", "length")
 
 
-def _ids(prompt: Any) -> list[int]:
-    from exactflash._model import token_array
-
-    return list(token_array(prompt, "prompt"))
-
-
 def has_tokenizer(model: "Model") -> bool:
     """Whether the checkpoint has one; one that is broken counts, and is told of where it is used."""
-    from exactflash._errors import FileError
-
     try:
         return model.tokenizer is not None
     except FileError:

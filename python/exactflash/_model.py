@@ -56,16 +56,6 @@ def _config(model: c_void_p) -> ModelConfig:
     return ModelConfig(**values)
 
 
-def token_array(tokens: Any, name: str) -> Any:
-    """A C array of int32 of a sequence of integers, a NumPy array or a tensor."""
-    values = tokens.tolist() if hasattr(tokens, "tolist") else list(tokens)
-    if not values or not all(isinstance(token, int) for token in values):
-        raise ShapeError(f"{name}: one integer for each token is wanted, and at least one token")
-    if not all(0 <= token < 1 << 31 for token in values):
-        raise ArgumentError(f"{name}: tokens are 0 … vocab_size − 1")
-    return (c_int32 * len(values))(*values)
-
-
 class Cache:
     """The KV cache of one sequence; made by Model.new_cache. One call at a time for each cache."""
 
@@ -183,7 +173,7 @@ class Model:
         ndim = getattr(tokens, "ndim", None)
         single = ndim == 1 if ndim is not None else not hasattr(next(iter(tokens), 0), "__len__")
         rows = [tokens] if single else list(tokens)
-        arrays = [token_array(row, "tokens") for row in rows]
+        arrays = [_arrays.tokens(row, "tokens") for row in rows]
         if cache is None:
             caches = [self.new_cache(len(array)) for array in arrays]
         else:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable
 from ctypes import byref, c_int32, c_size_t
 
+from exactflash import _arrays
 from exactflash._library import Handle, call, lib
 
 _BOS, _PARSE_SPECIAL = 1, 2
@@ -53,9 +54,8 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of token ids. Control tokens are silent; bytes that are no UTF-8 become U+FFFD."""
-        values = [int(token) for token in ids]
-        tokens, n = (c_int32 * len(values))(*values), c_size_t()
-        arguments = self._handle.pointer, tokens, len(values)
+        tokens, n = _arrays.tokens(ids, "ids", least=0), c_size_t()
+        arguments = self._handle.pointer, tokens, len(tokens)
         call(lib.xf_tokenizer_decode, *arguments, None, 0, byref(n))
         text = ctypes.create_string_buffer(max(1, n.value))
         call(lib.xf_tokenizer_decode, *arguments, text, n.value, byref(n))

@@ -18,6 +18,7 @@ from typing import Any
 
 from exactflash import Error, Model, build_model
 from exactflash._generate import has_tokenizer
+from exactflash._verify import some_ids, text_of
 
 PROMPTS = (
     "Once upon a time",
@@ -100,21 +101,7 @@ def compare(model: Model, reference: Any, prompt: str, ids: list[int], count: in
     pieces = model.generate(ids, max_new_tokens=count, cache=cache)
     ours = [piece.token for piece in pieces if piece.token is not None]
     theirs = reference_greedy(reference, ids, count, model.config.eos_token_ids)
-    return Comparison(prompt, worst, ours == theirs, _text(model, ours), _text(model, theirs))
-
-
-def _text(model: Model, ids: list[int]) -> str:
-    """What ids say, or the ids where there is no tokenizer."""
-    return model.tokenizer.decode(ids) if has_tokenizer(model) else str(ids)
-
-
-def some_ids(count: int, vocab_size: int) -> list[int]:
-    """Ids without a meaning, the same each time."""
-    ids, state = [], 1
-    for _ in range(count):
-        state = (state * 1103515245 + 12345) % (1 << 31)
-        ids.append((state >> 8) % vocab_size)
-    return ids
+    return Comparison(prompt, worst, ours == theirs, text_of(model, ours), text_of(model, theirs))
 
 
 def reference_tokenizer(path: str) -> Any:

@@ -18,7 +18,9 @@ import numpy as np
 
 from exactflash import Model, build_model
 from exactflash._errors import Error, ShapeError, UnsupportedError
+from exactflash._generate import has_tokenizer
 from exactflash._tflite_reader import PREFILL, Caches, TfliteModel
+from exactflash._verify import some_ids, text_of
 
 PROMPTS = ("Once upon a time", "The capital of France is", "def add(a, b):\n    return")
 LAST_SLOTS = 3
@@ -119,16 +121,10 @@ def show_text(model: Model, tokens: list[tuple[int, int]]) -> None:
     ours, theirs = ([pair[i] for pair in tokens] for i in (0, 1))
     differing = sum(a != b for a, b in tokens)
 
-    def text(ids: list[int]) -> str:
-        try:
-            return repr(model.tokenizer.decode(ids))
-        except Error:
-            return str(ids)
-
-    print(f"     text: {text(ours)}")
+    print(f"     text: {text_of(model, ours)!r}")
     if differing:
         print(
-            f"     LiteRT's likeliest token differs in {differing} of {len(tokens)} steps: {text(theirs)}"
+            f"     LiteRT's likeliest token differs in {differing} of {len(tokens)} steps: {text_of(model, theirs)!r}"
         )
 
 
@@ -150,21 +146,12 @@ def check_last_slots(report: Report, tflite: TfliteModel, model: Model) -> None:
     report.compare("full cache: V caches", v, want_v)
 
 
-def some_ids(count: int, vocab_size: int) -> list[int]:
-    """Ids without a meaning, the same each time."""
-    return [int(i) for i in np.random.default_rng(1).integers(0, vocab_size, count)]
-
-
 def prompts_of(model: Model, given: Sequence[str] | None) -> list[tuple[str, list[int]]]:
     """(name, ids). Without a tokenizer: ids without a meaning."""
-    try:
-        tokenizer = model.tokenizer
-    except Error as error:
-        if given:
-            raise
-        print(f"     no tokenizer ({error}): sequences of ids are compared")
+    if not given and not has_tokenizer(model):
+        print(f"     {model.path} has no tokenizer: sequences of ids are compared")
         return [(f"of {n} ids", some_ids(n, model.config.vocab_size)) for n in (3, 12, 40)]
-    return [(f"of {text!r}", tokenizer.encode(text)) for text in given or PROMPTS]
+    return [(f"of {text!r}", model.tokenizer.encode(text)) for text in given or PROMPTS]
 
 
 def check_prompt(

@@ -160,6 +160,24 @@ def test_tokenizer(model):
     strange = "naïve 日本 \U0001f600"
     assert tokenizer.decode(tokenizer.encode(strange)) == strange
     assert 2 in tokenizer.encode("a</s>", parse_special=True) and 2 not in tokenizer.encode("a</s>")
+    assert tokenizer.decode([]) == "" and tokenizer.decode(iter(ids)) == TEXT
+
+
+def test_token_ids(model):
+    """Of any kind of integers; others are refused by their name, everywhere alike."""
+    ids = model.tokenizer.encode(TEXT)
+    want = model(ids, logits="last")
+    for given in (tuple(ids), np.array(ids), list(np.array(ids)), torch.tensor(ids)):
+        assert np.array_equal(model(given, logits="last"), want) and model.tokenizer.decode(given) == TEXT
+        assert next(model.generate(given)) == next(model.generate(TEXT))
+    for wrong, kind in (([1.5], exactflash.ShapeError), ([1 << 32], exactflash.ArgumentError),
+                        ([-1], exactflash.ArgumentError), ([[1]], exactflash.ShapeError)):  # fmt: skip
+        with pytest.raises(kind, match="prompt: "):
+            next(model.generate(wrong))
+        with pytest.raises(kind, match="ids: "):
+            model.tokenizer.decode(wrong)
+    with pytest.raises(exactflash.ShapeError, match="prompt: .* at least one token"):
+        next(model.generate([]))
 
 
 def test_progress():
