@@ -100,6 +100,7 @@ static xf_status open_checkpoint(struct converter *c)
 {
   const struct xf_gguf_value *parts;
   xf_status status = xf_checkpoint_open(c->path, &c->config, &c->checkpoint, c->error);
+  if (!status) status = xf_source_expect_layers(c->checkpoint, c->config.layers, c->error);
   if (!status) status = xf_packed_parts(c->checkpoint, &c->config, &parts, c->error);
   if (status || !parts) return status;
   return xf_fail(c->error, XF_E_UNSUPPORTED,

@@ -49,3 +49,15 @@ xf_status xf_source_get(const struct xf_checkpoint *checkpoint, enum xf_role rol
   xf_tensor_name(naming, role, layer, ".scale", name);
   return get_scales(checkpoint, name, &out->matrix, error);
 }
+
+xf_status xf_source_expect_layers(const struct xf_checkpoint *checkpoint, size_t layers,
+                                  xf_error *error)
+{
+  char name[XF_MAX_NAME];
+  const struct xf_naming *naming = xf_checkpoint_naming(checkpoint);
+  xf_tensor_name(naming, XF_ATTENTION_NORM, layers, ".weight", name);
+  const struct xf_tensor *tensor = xf_checkpoint_find(checkpoint, name);
+  if (!tensor) return XF_OK;
+  return xf_fail(error, XF_E_SHAPE, "%s: holds a tensor %s, but %s ends before it", tensor->path,
+                 name, naming->layer_count);
+}

@@ -15,5 +15,8 @@ struct xf_source {
  * there, for the model would be computed without it. */
 xf_status xf_source_get(const struct xf_checkpoint *checkpoint, enum xf_role role, size_t layer,
                         size_t n, size_t k, struct xf_source *out, xf_error *error);
+/* There must be no more layers than the config has: the model would be computed without them. */
+xf_status xf_source_expect_layers(const struct xf_checkpoint *checkpoint, size_t layers,
+                                  xf_error *error);
 
 #endif

@@ -36,18 +36,6 @@ static void name_of(const struct loader *loader, enum xf_role role, size_t layer
   xf_tensor_name(xf_checkpoint_naming(loader->out->checkpoint), role, layer, suffix, name);
 }
 
-/* A layer more than the config has must not exist: the model would be computed without it. */
-static xf_status expect_no_more_layers(const struct loader *loader)
-{
-  const struct xf_checkpoint *checkpoint = loader->out->checkpoint;
-  char name[XF_MAX_NAME];
-  name_of(loader, XF_ATTENTION_NORM, loader->config->layers, ".weight", name);
-  const struct xf_tensor *tensor = xf_checkpoint_find(checkpoint, name);
-  if (!tensor) return XF_OK;
-  return xf_fail(loader->error, XF_E_SHAPE, "%s: holds a tensor %s, but %s ends before it",
-                 tensor->path, name, xf_checkpoint_naming(checkpoint)->layer_count);
-}
-
 static xf_status get_matrix(const struct loader *loader, enum xf_role role, size_t layer, size_t n,
                             size_t k, struct xf_source *out)
 {
@@ -199,7 +187,8 @@ static xf_status start(const struct loader *loader, struct xf_source *embedding)
   if (!out->layers || !out->inv_freq) return xf_file_no_memory(loader->error, place_of(loader));
   out->n_layers = config->layers;
   xf_status status = load_rope(loader);
-  if (status == XF_OK) status = expect_no_more_layers(loader);
+  if (status == XF_OK)
+    status = xf_source_expect_layers(out->checkpoint, config->layers, loader->error);
   if (status != XF_OK) return status;
   return get_matrix(loader, XF_EMBEDDING, 0, config->vocab, config->hidden, embedding);
 }

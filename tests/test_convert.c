@@ -53,19 +53,16 @@ static void expect_same_model(const char *a, const char *b)
   free(logits[1]);
 }
 
-/* Changes config.json's EOS. */
-static void set_eos(const char *source, const char *eos)
+/* Changes a field of config.json. */
+static void change_config(const char *source, const char *from, const char *to)
 {
   char path[4096];
   size_t bytes;
   snprintf(path, sizeof path, "%s/config.json", source);
-  char *text = (char *)read_file(path, &bytes), *whole;
-  char *field = strstr(text, "\"eos_token_id\": 2");
-  assert_non_null(field);
-  int n = (int)(field - text);
-  whole = malloc(bytes + strlen(eos) + 1);
-  int length = sprintf(whole, "%.*s\"eos_token_id\": %s%s", n, text, eos,
-                       field + strlen("\"eos_token_id\": 2"));
+  char *text = (char *)read_file(path, &bytes), *whole = malloc(bytes + strlen(to) + 1);
+  char *field = strstr(text, from);
+  assert_true(field && whole);
+  int length = sprintf(whole, "%.*s%s%s", (int)(field - text), text, to, field + strlen(from));
   write_file(path, whole, (size_t)length);
   free(whole);
   free(text);
@@ -111,9 +108,10 @@ static void test_as_it_is(void **state)
        .max_positions = 99,
        .extras = "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.5}"}};
   for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
-    static const char *const eos[] = {"[5, 2, 7]", "null", "4"};
+    static const char *const eos[] = {"\"eos_token_id\": [5, 2, 7]", "\"eos_token_id\": null",
+                                      "\"eos_token_id\": 4"};
     char first[64], second[64], *source = write_tiny_model(&models[i]);
-    set_eos(source, eos[i]);
+    change_config(source, "\"eos_token_id\": 2", eos[i]);
     snprintf(first, sizeof first, "%s", path_of("first.gguf"));
     snprintf(second, sizeof second, "%s", path_of("second.gguf"));
     convert_model(source, first, (xf_convert_options){.force = 1});
@@ -222,6 +220,24 @@ static void test_cancel(void **state)
   free(source);
 }
 
+/* The model would be computed without them. */
+static void test_more_layers_than_the_config(void **state)
+{
+  (void)state;
+  struct tiny_model tiny = tiny_model_ragged();
+  char *source = write_tiny_model(&tiny);
+  change_config(source, "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1");
+  for (int packed = 0; packed < 2; packed++) {
+    xf_convert_options options = {.struct_size = sizeof options, .packed = packed};
+    xf_error error = {0};
+    xf_status status = convert(source, path_of("x.gguf"), &options, &error);
+    assert_non_null(strstr(error.message, "model.layers.1.input_layernorm.weight"));
+    expect_status(status, XF_E_SHAPE, &error);
+    assert_int_equal(files_in_folder(), 0);
+  }
+  free(source);
+}
+
 static void test_output(void **state)
 {
   (void)state;
@@ -309,6 +325,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_types, make_folder, free_folder),
       cmocka_unit_test_setup_teardown(test_same_bytes, make_folder, free_folder),
       cmocka_unit_test_setup_teardown(test_cancel, make_folder, free_folder),
+      cmocka_unit_test_setup_teardown(test_more_layers_than_the_config, make_folder, free_folder),
       cmocka_unit_test_setup_teardown(test_output, make_folder, free_folder),
       cmocka_unit_test_setup_teardown(test_weights_that_do_not_fit, make_folder, free_folder),
       cmocka_unit_test_setup_teardown(test_failing_allocations, make_folder, free_folder),
