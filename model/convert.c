@@ -8,6 +8,7 @@
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
 #include "dispatch/options.h"
+#include "dispatch/quant.h"
 #include "dispatch/quantize.h"
 #include "dispatch/widen.h"
 #include "model/convert.h"
@@ -52,7 +53,9 @@ static xf_type type_of(const struct converter *c, const struct item *item)
 {
   if (item->k == 0) return XF_F32;
   xf_type type = c->options.type ? c->options.type : item->from_type;
-  if (type == item->from_type || xf_type_row_bytes(type, item->k)) return type;
+  if (type == item->from_type) return type;
+  bool fits = type != XF_I8_ROW || item->k <= XF_QUANT_ROW_MAX;
+  if (fits && xf_type_row_bytes(type, item->k)) return type;
   return xf_type_row_bytes(XF_Q8_0, item->k) ? XF_Q8_0 : XF_F16;
 }
 

@@ -166,6 +166,26 @@ static void test_types(void **state)
   free(source);
 }
 
+/* Rows too long for one scale's sums become Q8_0: what is written can be opened. */
+static void test_long_rows(void **state)
+{
+  (void)state;
+  struct tiny_model tiny = tiny_model_smallest();
+  tiny.intermediate = 131072 + 32;
+  tiny.type = XF_BF16;
+  char *source = write_tiny_model(&tiny);
+  convert_model(source, path_of("x.gguf"), (xf_convert_options){.type = XF_I8_ROW});
+  xf_model_info info;
+  free(logits_of(path_of("x.gguf"), &info));
+  assert_int_equal(info.n_types, 3);
+  for (size_t i = 0; i < 3; i++)
+    if (info.types[i].type == XF_Q8_0)
+      assert_int_equal(info.types[i].parameters, tiny.intermediate * tiny.hidden);
+    else
+      assert_true(info.types[i].type == XF_I8_ROW || info.types[i].type == XF_F32);
+  free(source);
+}
+
 /* The same bytes, whoever computes them. */
 static void test_same_bytes(void **state)
 {
@@ -323,6 +343,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_as_it_is, make_folder, free_folder),
       cmocka_unit_test_setup_teardown(test_fixtures, make_folder, free_folder),
       cmocka_unit_test_setup_teardown(test_types, make_folder, free_folder),
+      cmocka_unit_test_setup_teardown(test_long_rows, make_folder, free_folder),
       cmocka_unit_test_setup_teardown(test_same_bytes, make_folder, free_folder),
       cmocka_unit_test_setup_teardown(test_cancel, make_folder, free_folder),
       cmocka_unit_test_setup_teardown(test_more_layers_than_the_config, make_folder, free_folder),

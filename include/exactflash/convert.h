@@ -13,8 +13,8 @@ extern "C" {
 typedef struct xf_convert_options {
   size_t struct_size; /* sizeof(xf_convert_options) */
   /* Of the weight matrices, embedding and head included. 0: as the checkpoint has them. A matrix
-   * whose rows hold no whole blocks of the type becomes Q8_0 if that fits, else F16. Norms are f32.
-   */
+   * whose rows hold no whole blocks of the type, or are longer than XF_I8_ROW's 131,072, becomes
+   * Q8_0 if that fits, else F16. Norms are f32. */
   xf_type type;
   /* Written into the file for xf_model_open to find; a plan of zeros: none. */
   xf_plan plan;
