@@ -88,13 +88,17 @@ static int try_prompt(struct xf_cli_session *s, size_t most, const int32_t *foll
   return good ? XF_CLI_OK : xf_cli_fail("%s: %s", s->path, error.message);
 }
 
-/* first: the outcomes of the first side, or those of this one. */
-static int run_side(struct side *side, const struct xf_cli_tries *tries,
+/* other, first: the first side and its outcomes, or this one and its own. */
+static int run_side(struct side *side, const struct side *other, const struct xf_cli_tries *tries,
                     const struct outcome *first, struct outcome *outcomes)
 {
   xf_error error = {0};
   struct xf_cli_session session;
   int code = xf_cli_session_open_at(&session, side->path, 1, side->attention);
+  side->info = session.info;
+  if (!code && side->info.vocab_size != other->info.vocab_size)
+    code = xf_cli_fail("%s has %u tokens and %s %u: they are not the same model", side->path,
+                       side->info.vocab_size, other->path, other->info.vocab_size);
   for (size_t i = 0; !code && i < n_prompts(tries); i++) {
     struct outcome *out = &outcomes[i];
     out->tokens = calloc(tries->most, sizeof *out->tokens);
@@ -104,7 +108,6 @@ static int run_side(struct side *side, const struct xf_cli_tries *tries,
       code = xf_cli_error(&error);
     if (!code) code = try_prompt(&session, tries->most, first[i].tokens, out);
   }
-  side->info = session.info;
   xf_cli_session_close(&session);
   return code;
 }
@@ -117,7 +120,7 @@ static int run_sides(struct side sides[2], const struct xf_cli_tries *tries,
   int code = XF_CLI_OK;
   for (size_t i = 0; !code && i < 2; i++) {
     outcomes[i] = calloc(n_prompts(tries), sizeof *outcomes[i]);
-    code = outcomes[i] ? run_side(&sides[i], tries, outcomes[0], outcomes[i])
+    code = outcomes[i] ? run_side(&sides[i], &sides[0], tries, outcomes[0], outcomes[i])
                        : xf_cli_fail("out of memory for %zu prompts", n_prompts(tries));
   }
   return code;
@@ -259,9 +262,6 @@ int xf_cli_verify_converted(const char *converted, const char *checkpoint,
   int code = run_sides(sides, tries, outcomes);
   const xf_model_info *from = &sides[0].info, *to = &sides[1].info;
   double bound = code ? 0 : tolerance(from->weight_type, to->weight_type);
-  if (!code && from->vocab_size != to->vocab_size)
-    code = xf_cli_fail("%s has %u tokens and %s %u: they are not the same model", converted,
-                       to->vocab_size, checkpoint, from->vocab_size);
   if (!code && bound < 0)
     code = xf_cli_fail("%s: no tolerance is known for %s weights", converted,
                        xf_type_name(to->weight_type));

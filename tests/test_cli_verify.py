@@ -145,8 +145,9 @@ class Converted(Case):
         self.bad(1, "missing", "verify", "converted", "--converted", DEMO, "--checkpoint_path",
                  self.path("missing"))
         self.write_small_model()
-        self.bad(1, "64", "verify", "converted", "--converted", self.folder, "--checkpoint_path",
-                 DEMO, *SHORT)
+        for a, b in ((self.folder, DEMO), (DEMO, self.folder)):
+            self.bad(1, [" has 64 tokens" if a != DEMO else " 64: ", "not the same model"],
+                     "verify", "converted", "--converted", a, "--checkpoint_path", b, *SHORT)
 
 
 class Terminal(TerminalCase):
