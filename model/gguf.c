@@ -259,7 +259,9 @@ static xf_status take_version(struct reader *reader)
   uint32_t magic = 0, version = 0;
   xf_status status = take_u32(reader, &magic);
   if (status == XF_OK && magic != XF_GGUF_MAGIC)
-    return xf_fail(reader->error, XF_E_FORMAT, "%s: is no GGUF file: it does not begin with GGUF",
+    return xf_fail(reader->error, XF_E_FORMAT,
+                   "%s: is no GGUF file: it does not begin with GGUF; of a Hugging Face checkpoint "
+                   "name the folder",
                    reader->out->path);
   if (status == XF_OK) status = take_u32(reader, &version);
   if (status != XF_OK || version == 2 || version == XF_GGUF_VERSION) return status;
@@ -329,4 +331,9 @@ void xf_gguf_close(struct xf_gguf *gguf)
 bool xf_gguf_is_path(const char *path)
 {
   return xf_path_exists(path) ? !xf_path_is_folder(path) : xf_path_ends_in(path, ".gguf");
+}
+
+bool xf_gguf_begins(const struct xf_file *file)
+{
+  return file->bytes >= 4 && xf_load_le(file->data, 4) == XF_GGUF_MAGIC;
 }

@@ -61,6 +61,9 @@ void xf_gguf_close(struct xf_gguf *gguf); /* leaves it empty; an empty one is al
  * in ".gguf". */
 bool xf_gguf_is_path(const char *path);
 
+/* Whether a file begins as one of GGUF. */
+bool xf_gguf_begins(const struct xf_file *file);
+
 /* NULL where there is no such key. */
 const struct xf_gguf_value *xf_gguf_find(const struct xf_gguf *gguf, const char *key);
 

@@ -4,6 +4,7 @@
 
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
+#include "model/gguf.h"
 
 /* Fields by the number of their declaration. */
 enum model { OPERATOR_CODES = 1, SUBGRAPHS = 2, BUFFERS = 4, SIGNATURES = 7 };
@@ -221,8 +222,9 @@ bool xf_tflite_is_path(const char *path)
   if (!xf_path_exists(path)) return xf_path_ends_in(path, ".tflite");
   if (xf_file_map(path, &file, NULL)) return false;
   bool is = file.bytes >= 8 && memcmp(file.data + 4, IDENTIFIER, 4) == 0;
+  bool is_gguf = xf_gguf_begins(&file);
   xf_file_unmap(&file);
-  return is || xf_path_ends_in(path, ".tflite");
+  return is || (!is_gguf && xf_path_ends_in(path, ".tflite"));
 }
 
 static int signature_tensor(struct xf_tflite *tflite, unsigned field, const char *name)

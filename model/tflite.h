@@ -64,8 +64,8 @@ struct xf_tflite {
 xf_status xf_tflite_open(const char *path, struct xf_tflite *out, xf_error *error);
 void xf_tflite_close(struct xf_tflite *tflite); /* leaves it empty; an empty one is allowed */
 
-/* Whether a model's path is to be opened as .tflite: by what the file begins with; where nothing is
- * there, by its name. */
+/* Whether a model's path is to be opened as .tflite: by what the file begins with; where that is
+ * neither .tflite's nor GGUF's beginning, or nothing is there, by its name. */
 bool xf_tflite_is_path(const char *path);
 
 /* The tensors of the signature; −1: there is no such name. */

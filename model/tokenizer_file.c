@@ -19,7 +19,7 @@ static xf_status find_kind(const char *path, enum kind *kind, xf_error *error)
   struct xf_file file;
   xf_status status = xf_file_map(path, &file, error);
   if (status != XF_OK) return status;
-  if (file.bytes >= 4 && memcmp(file.data, "GGUF", 4) == 0) *kind = GGUF;
+  if (xf_gguf_begins(&file)) *kind = GGUF;
   if (file.bytes > 0 && file.data[0] == '{') *kind = JSON;
   xf_file_unmap(&file);
   return XF_OK;

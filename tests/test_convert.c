@@ -274,6 +274,10 @@ static void test_output(void **state)
   expect_status(convert(source, folder, &force, &error), XF_E_FILE, &error);
   expect_status(convert(source, NULL, NULL, &error), XF_E_ARGUMENT, &error);
   expect_status(convert(path_of("none"), path_of("y.gguf"), NULL, &error), XF_E_FILE, &error);
+  expect_status(convert("", path_of("y.gguf"), NULL, &error), XF_E_FILE, &error);
+  convert_model(source, path_of("named.tflite"), (xf_convert_options){0});
+  expect_same_model(source, path_of("named.tflite"));
+  remove(path_of("named.tflite"));
   xf_convert_options bad = {.struct_size = sizeof bad, .type = XF_BOOL};
   expect_status(convert(source, path_of("y.gguf"), &bad, &error), XF_E_UNSUPPORTED, &error);
   assert_int_equal(files_in_folder(), 1);
