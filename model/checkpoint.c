@@ -174,6 +174,7 @@ xf_status xf_checkpoint_open(const char *path, struct xf_config *config, struct 
                              xf_error *error)
 {
   *out = NULL;
+  if (!*path) return xf_fail(error, XF_E_FILE, "the path of the model is empty");
   struct xf_checkpoint *checkpoint = xf_alloc_zeroed(1, sizeof *checkpoint);
   if (!checkpoint) return xf_file_no_memory(error, path);
   xf_status status = xf_tflite_is_path(path) ? open_tflite(checkpoint, path, config, error)

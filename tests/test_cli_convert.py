@@ -149,6 +149,7 @@ class Mistakes(Case):
 
     def test_no_checkpoint(self):
         self.bad(1, "missing", "convert", "--checkpoint_path", self.path("missing"))
+        self.bad(1, "path of the model is empty", "convert", "--checkpoint_path", "")
         os.mkdir(self.path("empty"))
         self.bad(1, "config.json", "convert", "--checkpoint_path", self.path("empty"))
 
