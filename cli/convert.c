@@ -149,10 +149,6 @@ static int run(void)
   if (!checkpoint) return xf_cli_misuse("convert", "name the checkpoint by --checkpoint_path PATH");
   if (output && prefix)
     return xf_cli_misuse("convert", "give --output or --output_name_prefix, not both");
-  if (packed && kinds[quantize].type)
-    return xf_cli_misuse("convert",
-                         "--packed takes weights as they are: --quantize first, in a run "
-                         "of its own");
   if (xf_checkpoint_describe(checkpoint, &info, &error)) return xf_cli_error(&error);
   int code = make_plan(&info, &plan);
   if (!code && !output) code = name_output(&info, &plan, path, sizeof path);

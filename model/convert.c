@@ -353,10 +353,10 @@ xf_status xf_convert(const xf_context *context, const char *path, const char *ou
   if (!status && c.options.type && !xf_convert_supports(c.options.type))
     status = xf_fail(error, XF_E_UNSUPPORTED, "weights cannot be converted to %s",
                      xf_type_name(c.options.type));
-  if (!status && c.options.type && c.options.packed)
-    status = xf_fail(error, XF_E_ARGUMENT,
-                     "weights are packed as the checkpoint has them; convert it to %s first",
-                     xf_type_name(c.options.type));
+  if (!status && c.options.type && c.options.packed) {
+    status = check_output(&c, output);
+    return status ? status : xf_convert_packed(context, path, output, &c.options, error);
+  }
   xf_fp_state caller = xf_fp_enter();
   if (!status) status = convert(&c, output);
   xf_fp_leave(caller);

@@ -21,4 +21,8 @@ xf_status xf_convert_metadata(const struct xf_converted *converted, struct xf_gg
 /* The sizes among it. */
 void xf_convert_sizes(const struct xf_config *config, struct xf_gguf_writer *writer);
 
+/* xf_convert to a packed file of options->type, by way of one of that type. */
+xf_status xf_convert_packed(const xf_context *context, const char *path, const char *output,
+                            const xf_convert_options *options, xf_error *error);
+
 #endif

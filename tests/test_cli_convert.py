@@ -41,8 +41,12 @@ class Convert(Case):
                          self.good("generate", "-m", DEMO, *arguments))
         self.bad(1, [path, "is a packed file"], "convert", "--checkpoint_path", path, "-o",
                  self.path("y.gguf"))
-        self.bad(2, "--packed takes weights as they are", "convert", "--checkpoint_path", DEMO,
-                 "--packed", "--quantize", "q8_0")
+        path = self.convert("--output_path", self.folder, "--output_name_prefix", "x", "--packed",
+                            "--quantize", "true", "--kv_cache_max_len", "9")
+        self.assertEqual(self.files(), ["x_bf16_packed_ekv1024.gguf", "x_q8_packed_ekv9.gguf"])
+        info = json.loads(self.good("info", "-m", path, "--json"))
+        self.assertEqual((info["model"]["weight_type"], info["plan"]["kv_cache_max_len"]),
+                         ("i8_row", 9))
 
     def test_names(self):
         """As the seed system names its files."""

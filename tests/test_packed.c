@@ -7,6 +7,7 @@
 #include "tests/compare.h"
 #include "tests/damage.h"
 #include "tests/failing_alloc.h"
+#include "tests/folder.h"
 #include "tests/gguf_model.h"
 #include "tests/isas.h"
 #include "tests/model_support.h"
@@ -15,7 +16,7 @@
 
 enum { IDS = 12, VOCAB = 53 };
 
-static char *folder, plain[4096], packed[4096], spoilt[4096];
+static char plain[4096], packed[4096], spoilt[4096];
 static xf_context *context;
 
 static int start(void **state)
@@ -254,10 +255,8 @@ static void test_conversion(void **state)
 {
   (void)state;
   xf_error error = {0};
-  xf_convert_options options = {.struct_size = sizeof options, .packed = 1, .type = XF_Q8_0};
+  xf_convert_options options = {.struct_size = sizeof options, .packed = 1};
   write_mix(false);
-  expect_status(xf_convert(context, plain, spoilt, &options, &error), XF_E_ARGUMENT, &error);
-  options.type = 0;
   remove(spoilt);
   xf_status status = xf_convert(context, packed, spoilt, &options, &error);
   assert_non_null(strstr(error.message, "is a packed file"));
@@ -272,12 +271,63 @@ static void test_conversion(void **state)
   expect_ok(status, &error);
 }
 
+static int cancel_at(void *arg, const char *stage, size_t done, size_t total)
+{
+  (void)stage, (void)done, (void)total;
+  return (*(size_t *)arg)-- == 0;
+}
+
+/* In one run: the bytes of two, and nothing else is left whatever fails. */
+static void test_of_another_type(void **state)
+{
+  (void)state;
+  struct tiny_model tiny = tiny_model_smallest();
+  char *from = write_tiny_model(&tiny), *at_first = folder;
+  folder = temporary_folder();
+  snprintf(spoilt, sizeof spoilt, "%s/x.gguf", folder);
+  convert_model(from, plain, (xf_convert_options){.type = XF_I8_ROW});
+  convert_model(plain, packed, (xf_convert_options){.packed = 1});
+  size_t left, bytes[2];
+  xf_convert_options options = {.struct_size = sizeof options,
+                                .packed = 1,
+                                .type = XF_I8_ROW,
+                                .progress = cancel_at,
+                                .progress_arg = &left};
+  xf_error error = {0};
+  xf_status status = XF_E_CANCELLED;
+  for (size_t n = 0; status; n++) {
+    left = n;
+    status = xf_convert(context, from, spoilt, &options, &error);
+    assert_int_equal(files_in_folder(), status == XF_OK);
+    if (status) expect_status(status, XF_E_CANCELLED, &error);
+    assert_in_range(n, 0, 100);
+  }
+  unsigned char *want = read_file(packed, &bytes[0]), *got = read_file(spoilt, &bytes[1]);
+  assert_int_equal(bytes[0], bytes[1]);
+  assert_memory_equal(want, got, bytes[0]);
+  expect_status(xf_convert(context, from, spoilt, &options, &error), XF_E_FILE, &error);
+  options.progress = NULL;
+  for (size_t n = 0;; n++) {
+    remove(spoilt);
+    failing_alloc_after(n);
+    status = xf_convert(context, from, spoilt, &options, &error);
+    if (failing_alloc_off() == 0) break;
+    expect_status(status, XF_E_MEMORY, &error);
+    assert_int_equal(files_in_folder(), 0);
+  }
+  expect_ok(status, &error);
+  free(want), free(got), free(from), free(folder);
+  folder = at_first;
+  snprintf(spoilt, sizeof spoilt, "%s/spoilt.gguf", folder);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_folders),    cmocka_unit_test(test_mixes),
-      cmocka_unit_test(test_in_place),   cmocka_unit_test(test_metadata),
-      cmocka_unit_test(test_tensors),    cmocka_unit_test(test_damage),
-      cmocka_unit_test(test_conversion), cmocka_unit_test(test_required_isas)};
+      cmocka_unit_test(test_folders),      cmocka_unit_test(test_mixes),
+      cmocka_unit_test(test_in_place),     cmocka_unit_test(test_metadata),
+      cmocka_unit_test(test_tensors),      cmocka_unit_test(test_damage),
+      cmocka_unit_test(test_conversion),   cmocka_unit_test(test_of_another_type),
+      cmocka_unit_test(test_required_isas)};
   return cmocka_run_group_tests_name("packed files", tests, start, finish);
 }

@@ -21,8 +21,9 @@ typedef struct xf_convert_options {
   int force;            /* not 0: replaces a file that is there */
   xf_progress progress; /* "convert", counted in tensors; may cancel */
   void *progress_arg;
-  /* Not 0: the linear layers' weights as memory has them (type is 0), which are read in place: such
-   * a file opens at once, and processes share its memory. For this library alone. */
+  /* Not 0: the linear layers' weights as memory has them, which are read in place: such a file
+   * opens at once, and processes share its memory. For this library alone. With a type, a plain
+   * file of that type lies beside output meanwhile. */
   int packed;
 } xf_convert_options;
 
