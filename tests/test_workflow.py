@@ -39,6 +39,9 @@ class Workflow(Case):
         text = PROGRAM % (EMULATED_BITS, shlex.join(COMMAND)) + "".join(blocks)
         text, n = re.subn(r"(?m)^checkpoint=.*", f"checkpoint={shlex.quote(checkpoint)}", text)
         self.assertEqual(n, 1)
+        if EMULATED and checkpoint == DEMO:  # 600 tokens in four ways take minutes
+            text, n = re.subn(r"(?m)^exactflash verify flash .*", "", text)
+            self.assertEqual(n, 1)
         self.assertEqual(text.count(f"for type in {TYPES};"), 3)
         text = text.replace(f"for type in {TYPES};", f"for type in {types};")
         done = subprocess.run(["bash", "-c", text], cwd=self.folder, env=environment(),
