@@ -3,21 +3,28 @@
  *
  *   for (size_t n = 0;; n++) {
  *     failing_alloc_after(n);
- *     xf_status status = work();
- *     if (failing_alloc_off() == 0) break; // it needs no more than n allocations
- *     assert_int_equal(status, XF_E_MEMORY);
+ *     if (!failing_alloc_failed(work(&error), &error)) break; // it needs no more than n
+ * allocations
  *   }
  */
 #ifndef XF_TESTS_FAILING_ALLOC_H
 #define XF_TESTS_FAILING_ALLOC_H
 
-#include <stddef.h>
+#include <stdbool.h>
+
+#include "exactflash/model.h"
 
 /* The next n calls of aligned_alloc (all that dispatch/memory.c does) succeed, every later one
  * gives NULL. */
 void failing_alloc_after(size_t n);
 /* Allocations succeed again, as at the start. Returns how many were made to fail. */
 size_t failing_alloc_off(void);
+
+/* The end of an attempt: false when the allocations were enough, and else the status must be
+ * XF_E_MEMORY, with a message. */
+bool failing_alloc_failed(xf_status status, xf_error *error);
+/* That loop with the opening of a model; returns how many allocations it needs. */
+size_t failing_alloc_open(const xf_context *context, const char *path);
 
 /* The bytes of the largest request since the last call, granted or not. */
 size_t failing_alloc_largest(void);

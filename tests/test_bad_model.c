@@ -157,21 +157,7 @@ static void test_failing_allocations(void **state)
   tiny.type = XF_F16;
   tiny.layers = 2;
   tiny_model_write(&tiny, folder);
-  for (size_t n = 0;; n++) {
-    xf_model *model;
-    xf_error error = {0};
-    failing_alloc_after(n);
-    xf_status status = xf_model_open(context, folder, NULL, &model, &error);
-    if (failing_alloc_off() == 0) {
-      assert_int_equal(status, XF_OK);
-      assert_true(n > 20);
-      xf_model_close(model);
-      break;
-    }
-    assert_int_equal(status, XF_E_MEMORY);
-    assert_non_null(strstr(error.message, "out of memory"));
-    assert_null(model);
-  }
+  assert_true(failing_alloc_open(context, folder) > 20);
 }
 
 int main(void)

@@ -252,18 +252,11 @@ static void test_suite(struct suite *suite)
   }
 }
 
-/* Sizes that are no multiples of 16, three queries to a KV head, and keys in two blocks. */
+/* Sizes that are no multiples of 16, and keys in two blocks. */
 static void check_tiny(const char *name, xf_type type, xf_type cache_type, bool attention)
 {
-  struct tiny_model tiny = {.hidden = 84,
-                            .intermediate = 196,
-                            .layers = 2,
-                            .heads = 6,
-                            .kv_heads = 2,
-                            .head_dim = 24,
-                            .vocab = 133,
-                            .type = type,
-                            .seed = 5};
+  struct tiny_model tiny = tiny_model_grouped();
+  tiny.type = type;
   char *folder = write_tiny_model(&tiny);
   struct suite suite = {.name = name,
                         .path = folder,

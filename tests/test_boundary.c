@@ -10,14 +10,6 @@
 
 enum { FIRST = 21, SECOND = 530, VOCAB = 133, MOST = 400 };
 
-static const struct tiny_model tiny = {.hidden = 84,
-                                       .intermediate = 196,
-                                       .layers = 2,
-                                       .heads = 6,
-                                       .kv_heads = 2,
-                                       .head_dim = 24,
-                                       .vocab = VOCAB,
-                                       .seed = 5};
 static char *folder_path;
 
 /* What a boundary does, and what it saw. */
@@ -344,6 +336,8 @@ static void test_observer(void **state)
 static int write_model(void **state)
 {
   (void)state;
+  struct tiny_model tiny = tiny_model_grouped();
+  assert_int_equal(tiny.vocab, VOCAB);
   folder_path = write_tiny_model(&tiny);
   return 0;
 }

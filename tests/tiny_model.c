@@ -42,6 +42,18 @@ struct tiny_model tiny_model_ragged(void)
                              .seed = 2};
 }
 
+struct tiny_model tiny_model_grouped(void)
+{
+  return (struct tiny_model){.hidden = 84,
+                             .intermediate = 196,
+                             .layers = 2,
+                             .heads = 6,
+                             .kv_heads = 2,
+                             .head_dim = 24,
+                             .vocab = 133,
+                             .seed = 5};
+}
+
 static size_t head_dim(const struct tiny_model *model)
 {
   return model->head_dim ? model->head_dim : model->hidden / model->heads;

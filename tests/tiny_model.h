@@ -24,6 +24,9 @@ struct tiny_model tiny_model_smallest(void);
 /* No size is a multiple of 16: hidden 180, intermediate 452, 2 layers, 4 heads of 48 on 2 KV heads,
  * vocab 555. */
 struct tiny_model tiny_model_ragged(void);
+/* Three queries to a KV head: hidden 84, intermediate 196, 2 layers, 6 heads of 24 on 2 KV heads,
+ * vocab 133. */
+struct tiny_model tiny_model_grouped(void);
 
 /* Writes config.json and the weights into the folder; a test fails if it cannot. Attention is sharp
  * enough to matter and logits have a deviation of about 3. */
