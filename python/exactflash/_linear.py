@@ -26,7 +26,7 @@ def _rows(x: Any, name: str) -> _arrays.Array:
 
 def _views(weight: "Any | Quantized") -> tuple[_abi.View, Any]:
     if isinstance(weight, Quantized):
-        return weight.views()
+        return weight._views()
     return _arrays.view(_arrays.array(weight, "weight"), "weight", 2), None
 
 

@@ -68,7 +68,7 @@ class Quantized:
         """Of data and scales."""
         return int(self.data.nbytes + (0 if self.scales is None else self.scales.nbytes))
 
-    def views(self) -> tuple[_abi.View, Any]:
+    def _views(self) -> tuple[_abi.View, Any]:
         """The C structs of data, and of scales or None. They borrow the arrays."""
         number, (n, k) = _TYPES[self.type], self.shape
         address, strides = self.data.__array_interface__["data"][0], self.data.strides
@@ -103,7 +103,7 @@ def quantize(x: Any, type: str = "q8_0", *, context: Context | None = None) -> Q
     scales = numpy.empty(n, numpy.float32) if number == _I8_ROW else None
     made = Quantized(type, numpy.empty((n, row_bytes), numpy.uint8), scales)
     source = _arrays.view(_arrays.array(weights, "x"), "x", 2)
-    _call(lib.xf_quantize, context, source, *made.views())
+    _call(lib.xf_quantize, context, source, *made._views())
     return made
 
 
@@ -111,5 +111,5 @@ def dequantize(weights: Quantized, *, out: Any = None, context: Context | None =
     """The weights as f32 [n, k], with ggml's roundings (docs/numerics.md): out, made here if it is None."""
     out = _arrays.empty(weights.shape, None) if out is None else out
     target = _arrays.view(_arrays.array(out, "out"), "out", 2)
-    _call(lib.xf_dequantize, context, *weights.views(), target)
+    _call(lib.xf_dequantize, context, *weights._views(), target)
     return out

@@ -117,6 +117,23 @@ def test_tensors_of_gguf(name):
     assert same(exactflash.linear(x, weights, activations="f32"), exactflash.linear(x, whole))
 
 
+# Where a block has its 16-bit scales.
+HALVES = {"q8_0": [0], "q4_0": [0], "q4_1": [0, 2], "q5_0": [0], "q5_1": [0, 2], "q4_k": [0, 2], "q5_k": [0, 2],
+          "q6_k": [208]}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", HALVES)
+def test_random_blocks(kind):
+    """Every pattern of bits that is no scale."""
+    size, generator = GGML[kind].bytes, np.random.default_rng(8)
+    blocks = generator.integers(0, 256, (300, size), np.uint8)
+    for at in HALVES[kind]:
+        blocks[:, at : at + 2] = generator.standard_normal((300, 1)).astype(np.float16).view(np.uint8)
+    weights = exactflash.Quantized(kind, blocks.reshape(100, 3 * size))
+    assert weights.shape == (100, 3 * GGML[kind].elements)
+    assert same(exactflash.dequantize(weights), widened(weights))
+
+
 X = np.ones((2, 256), np.float32)
 BYTES = np.zeros((2, 34), np.uint8)
 
