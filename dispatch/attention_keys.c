@@ -86,15 +86,10 @@ static void packed_keys(const struct xf_tile *t, size_t first, size_t panels, co
   }
 }
 
-/* Panels in the scratch, v_stride floats from row to row of V. */
-static void scratch_panels(const struct xf_tile *t, const struct xf_tile_scratch *scratch,
-                           const float *values, struct xf_keys *keys, const void **k,
-                           const void **v)
+/* Has x point to every 16th of rows that lie `stride` floats apart. */
+static void point_to_rows(size_t n, const float *rows, size_t stride, const void **x)
 {
-  for (size_t i = 0; i * XF_LANES < keys->n; i++) {
-    k[i] = scratch->k + i * XF_LANES * t->a->kv.d_k;
-    v[i] = values + i * XF_LANES * keys->v_stride;
-  }
+  for (size_t i = 0; i * XF_LANES < n; i++) x[i] = rows + i * XF_LANES * stride;
 }
 
 /* Widens panels of packed pages, whole ones of K and the n keys' rows of V, and has k and v point
@@ -112,7 +107,39 @@ static void widen_pages(const xf_context *context, const struct xf_tile *t,
              scratch->v + i * kv->v_stride);
   }
   keys->type = XF_F32;
-  scratch_panels(t, scratch, scratch->v, keys, k, v);
+  point_to_rows(keys->n, scratch->k, kv->d_k, k);
+  point_to_rows(keys->n, scratch->v, keys->v_stride, v);
+}
+
+/* Has x point to every 16th row of a host's K or V; returns the floats from row to row. */
+static size_t point_to_host(const struct xf_tile *t, const struct xf_kv_tensor *tensor,
+                            const char *base, const struct xf_keys *keys, const void **x)
+{
+  size_t stride = (size_t)tensor->token / sizeof(float), key = t->sequence->kv_begin + keys->first;
+  const char *first = row_at(t, tensor, base, NULL, key).data;
+  point_to_rows(keys->n, (const float *)(const void *)first, stride, x);
+  return stride;
+}
+
+/* A host's keys: where they lie if the kernel can read them there, else packed into the scratch. */
+static void host_keys(const xf_context *context, const struct xf_tile *t,
+                      const struct xf_tile_scratch *scratch, struct xf_keys *keys, const void **k,
+                      const void **v)
+{
+  const struct xf_attention *a = t->a;
+  if (xf_reads_v_in_place(a)) {
+    keys->v_stride = point_to_host(t, &a->view.v, t->sequence->v, keys, v);
+  } else {
+    keys->v_stride = xf_padded(a->kv.d_v);
+    pack_v(context, t, keys->first, keys->n, scratch->v);
+    point_to_rows(keys->n, scratch->v, keys->v_stride, v);
+  }
+  if (xf_reads_k_in_place(a, t->rows)) {
+    keys->k_stride = point_to_host(t, &a->view.k, t->sequence->k, keys, k);
+  } else {
+    pack_k(context, t, keys->first, keys->n, scratch->k);
+    point_to_rows(keys->n, scratch->k, a->kv.d_k, k);
+  }
 }
 
 struct xf_keys xf_tile_keys(const xf_context *context, const struct xf_tile *t, size_t first,
@@ -121,21 +148,11 @@ struct xf_keys xf_tile_keys(const xf_context *context, const struct xf_tile *t, 
 {
   struct xf_keys keys = {
       .type = t->a->kv.type, .first = first, .n = n, .k = k, .v = v, .v_stride = t->a->kv.v_stride};
-  if (t->a->view.page_len == 0) {
-    packed_keys(t, first, (n + XF_LANES - 1) / XF_LANES, k, v);
-    if (xf_widens_pages(t->a, t->rows)) widen_pages(context, t, scratch, &keys, k, v);
+  if (t->a->view.page_len > 0) {
+    host_keys(context, t, scratch, &keys, k, v);
     return keys;
   }
-  const float *values = scratch->v;
-  keys.v_stride = xf_padded(t->a->kv.d_v);
-  if (xf_reads_v_in_place(t->a)) {
-    size_t key = t->sequence->kv_begin + first;
-    values = (const float *)(const void *)row_at(t, &t->a->view.v, t->sequence->v, NULL, key).data;
-    keys.v_stride = (size_t)t->a->view.v.token / sizeof(float);
-  } else {
-    pack_v(context, t, first, n, scratch->v);
-  }
-  pack_k(context, t, first, n, scratch->k);
-  scratch_panels(t, scratch, values, &keys, k, v);
+  packed_keys(t, first, (n + XF_LANES - 1) / XF_LANES, k, v);
+  if (xf_widens_pages(t->a, t->rows)) widen_pages(context, t, scratch, &keys, k, v);
   return keys;
 }

@@ -142,6 +142,8 @@ void xf_tile_partial(const xf_context *context, const struct xf_tile *t, size_t 
                                    .k = keys->k,
                                    .v = keys->v,
                                    .v_stride = keys->v_stride,
+                                   .k_stride = keys->k_stride,
+                                   .packed = scratch->k,
                                    .c = adjusted ? to_base_2 : scale * to_base_2,
                                    .scale = scale,
                                    .soft_cap = t->a->soft_cap,

@@ -15,12 +15,12 @@ struct xf_tile {
   size_t head, q0, rows, group;
 };
 
-/* Keys of one KV head: panels from position first on. */
+/* Keys of one KV head, from position first on. */
 struct xf_keys {
-  xf_type type; /* of the panels */
+  xf_type type;
   size_t first, n;
-  const void *const *k, *const *v;
-  size_t v_stride;
+  const void *const *k, *const *v; /* as attention_block takes them */
+  size_t v_stride, k_stride;
 };
 
 /* One worker's memory for XF_ATTENTION_ROWS rows. */
@@ -30,7 +30,7 @@ struct xf_tile_scratch {
   float *q;    /* [rows][d_k] */
   float *acc;  /* [rows][d_v rounded up to 16] */
   float *bias; /* [rows][XF_BLOCK], where scores get a bias */
-  float *k;    /* [XF_BLOCK/16][d_k][16] and */
+  float *k;    /* [XF_BLOCK/16][d_k][16], or [XF_NEAR_PANELS] where the kernel packs, and */
   float *v;    /* [XF_BLOCK][d_v rounded up to 16], where keys are packed or widened */
 };
 
@@ -56,6 +56,14 @@ static inline bool xf_reads_v_in_place(const struct xf_attention *a)
          v->token > 0;
 }
 
+/* Whether the kernel packs a host's K rows: those that one call of it reads, once. */
+static inline bool xf_reads_k_in_place(const struct xf_attention *a, size_t rows)
+{
+  const struct xf_kv_tensor *k = &a->view.k;
+  return k->type == XF_F32 && a->view.page_len == SIZE_MAX && k->token > 0 &&
+         rows <= XF_ATTENTION_ROWS;
+}
+
 /* Whether pages of 16 bits are widened into the scratch, once for all rows of a tile. The few rows
  * of one call of the kernel have it read them where they lie: memory is their limit. */
 static inline bool xf_widens_pages(const struct xf_attention *a, size_t rows)
@@ -70,8 +78,8 @@ struct xf_tile_scratch xf_tile_scratch_at(const struct xf_attention *a, float *b
 struct xf_range xf_tile_range(const struct xf_tile *t, size_t r);
 float *xf_tile_out(const struct xf_tile *t, size_t r);
 
-/* The panels of keys [first, first + n) of the tile's head, n ≤ XF_BLOCK: those of packed pages,
- * where they lie or widened into the scratch, or a host's keys packed into it. k, v:
+/* Keys [first, first + n) of the tile's head, n ≤ XF_BLOCK: panels of packed pages, where they lie
+ * or widened into the scratch, or a host's keys, packed into it or where they lie. k, v:
  * [XF_BLOCK_PANELS]. */
 struct xf_keys xf_tile_keys(const xf_context *context, const struct xf_tile *t, size_t first,
                             size_t n, const struct xf_tile_scratch *scratch, const void **k,

@@ -29,7 +29,7 @@ struct result {
   float m[XF_ATTENTION_ROWS], l[XF_ATTENTION_ROWS], acc[MOST_ACC];
 };
 
-static struct arena q_arena, s_arena, m_arena, l_arena, acc_arena, visible_arena;
+static struct arena q_arena, s_arena, m_arena, l_arena, acc_arena, visible_arena, packed_arena;
 static struct arena k_arenas[MOST_PANELS], v_arenas[MOST_PANELS];
 
 static int set_up(void **state)
@@ -41,8 +41,9 @@ static int set_up(void **state)
   l_arena = arena_new(XF_ATTENTION_ROWS + 1);
   acc_arena = arena_new(MOST_ACC + 1);
   visible_arena = arena_new((size_t)4 * XF_ATTENTION_ROWS);
+  packed_arena = arena_new((size_t)XF_NEAR_PANELS * MOST_D * XF_LANES + 1);
   for (size_t i = 0; i < MOST_PANELS; i++) {
-    k_arenas[i] = arena_new((size_t)MOST_D * XF_LANES + 1);
+    k_arenas[i] = arena_new((size_t)MOST_STRIDE * XF_LANES + 1);
     v_arenas[i] = arena_new((size_t)MOST_STRIDE * XF_LANES + 1);
   }
   return 0;
@@ -51,7 +52,8 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
   (void)state;
-  struct arena *arenas[] = {&q_arena, &s_arena, &m_arena, &l_arena, &acc_arena, &visible_arena};
+  struct arena *arenas[] = {&q_arena,   &s_arena,       &m_arena,     &l_arena,
+                            &acc_arena, &visible_arena, &packed_arena};
   for (size_t i = 0; i < sizeof arenas / sizeof *arenas; i++) arena_free(arenas[i]);
   for (size_t i = 0; i < MOST_PANELS; i++) {
     arena_free(&k_arenas[i]);
@@ -84,12 +86,28 @@ static void pack(const struct block *b, xf_type type, const void **k, const void
   }
 }
 
-/* Runs rows first … first + rows − 1 of the block with panels of that type. */
+/* K as rows of k_stride floats, each 16 at a guard page. */
+static void lay_out_rows(const struct block *b, size_t k_stride, const void **k)
+{
+  for (size_t p = 0; p * XF_LANES < b->keys; p++) {
+    size_t rows = b->keys - p * XF_LANES < XF_LANES ? b->keys - p * XF_LANES : XF_LANES;
+    size_t floats = (rows - 1) * k_stride + b->d_k;
+    float *to = arena_floats(&k_arenas[p], floats, b->shift);
+    for (size_t i = 0; i < rows; i++)
+      memcpy(to + i * k_stride, b->k + (p * XF_LANES + i) * b->d_k, b->d_k * sizeof *to);
+    k[p] = to;
+  }
+}
+
+/* Runs rows first … first + rows − 1 of the block with panels of that type, or rows of K. */
 static void run_rows_as(const struct xf_kernels *isa, const struct block *b, xf_type type,
-                        size_t first, size_t rows, struct result *out)
+                        size_t k_stride, size_t first, size_t rows, struct result *out)
 {
   const void *k[MOST_PANELS], *v[MOST_PANELS];
   pack(b, type, k, v);
+  if (k_stride) lay_out_rows(b, k_stride, k);
+  const size_t packed_floats = XF_NEAR_PANELS * b->d_k * XF_LANES;
+  float *packed = arena_floats(&packed_arena, packed_floats, b->shift);
   size_t width = acc_width(b), shift = b->shift, *visible;
   visible = arena_cut(&visible_arena, rows, sizeof *visible, 0);
   memcpy(visible, b->visible + first, rows * sizeof *visible);
@@ -106,6 +124,8 @@ static void run_rows_as(const struct xf_kernels *isa, const struct block *b, xf_
                                 .k = k,
                                 .v = v,
                                 .v_stride = b->v_stride,
+                                .k_stride = k_stride,
+                                .packed = packed,
                                 .c = b->c,
                                 .s = s,
                                 .lds = b->lds,
@@ -117,6 +137,7 @@ static void run_rows_as(const struct xf_kernels *isa, const struct block *b, xf_
   arena_expect_untouched(&l_arena, isa->name, l, rows);
   arena_expect_untouched(&acc_arena, isa->name, acc, rows * width);
   arena_expect_untouched(&s_arena, isa->name, s, rows * b->lds);
+  arena_expect_untouched(&packed_arena, isa->name, packed, packed_floats);
   memcpy(out->m + first, m, rows * sizeof *m);
   memcpy(out->l + first, l, rows * sizeof *l);
   memcpy(out->acc + first * width, acc, rows * width * sizeof *acc);
@@ -125,7 +146,7 @@ static void run_rows_as(const struct xf_kernels *isa, const struct block *b, xf_
 static void run_rows(const struct xf_kernels *isa, const struct block *b, size_t first, size_t rows,
                      struct result *out)
 {
-  run_rows_as(isa, b, XF_F32, first, rows, out);
+  run_rows_as(isa, b, XF_F32, 0, first, rows, out);
 }
 
 static size_t random_visible(struct rng *rng, size_t keys)
@@ -248,8 +269,10 @@ static void check_block(struct rng *rng, const struct block *b, int with_oracle)
   for (const struct xf_kernels *isa = NULL; (isa = next_isa(isa));) {
     run_rows(isa, b, 0, b->rows, &got);
     expect_result(b, isa->name, "attention_block", &got, &want);
-    run_rows_as(isa, b, b->type, 0, b->rows, &got);
+    run_rows_as(isa, b, b->type, 0, 0, b->rows, &got);
     expect_result(b, isa->name, "panels of 16 bits", &got, &want);
+    run_rows_as(isa, b, XF_F32, b->d_k + rng_below(rng, 17), 0, b->rows, &got);
+    expect_result(b, isa->name, "keys as rows", &got, &want);
   }
 }
 

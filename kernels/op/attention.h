@@ -64,17 +64,39 @@ static void prefetch_values(const struct xf_attention_args *a, size_t p, size_t 
     for (size_t i = 0; i < row; i += 64) __builtin_prefetch(v + i, 0, 2);
 }
 
+/* Panel p, packed to `out`, of keys that lie as rows; lanes behind the last of `keys` are zeros. */
+static void pack_keys(const struct xf_attention_args *a, size_t p, size_t keys, float *out)
+{
+  static const float nothing[XF_HEAD_DIM_MAX];
+  const float *rows[XF_LANES], *first = a->k[p];
+  for (size_t i = 0; i < XF_LANES; i++)
+    rows[i] = p * XF_LANES + i < keys ? first + i * a->k_stride : nothing;
+  pack_panel(a->d_k, rows, out);
+}
+
+/* The fewer panels at once, the nearer they stay where keys are packed as they are used. */
+static size_t score_panels(const struct xf_attention_args *a)
+{
+  size_t wide = tile_panels(TILE_ROWS);
+  if (a->rows <= TILE_ROWS) wide = tile_stream_panels(tile_rows(a->rows));
+  return a->k_stride && wide > XF_NEAR_PANELS ? XF_NEAR_PANELS : wide;
+}
+
 /* s = q · kᵀ over whole panels; what lies outside a row's visible keys is not used. */
 static void attention_scores(const struct xf_attention_args *a)
 {
   size_t keys = most(a->visible, a->rows), all = (keys + XF_LANES - 1) / XF_LANES;
   bool decode = a->rows <= TILE_ROWS;
   dot_function dot = dot_of(a->type);
-  size_t wide = decode ? tile_stream_panels(tile_rows(a->rows)) : tile_panels(TILE_ROWS);
+  size_t wide = score_panels(a);
   for (size_t p = 0, panels; p < all; p += panels) {
     panels = all - p >= wide ? wide : 1;
     const void *k[TILE_PANELS_MAX];
-    for (size_t i = 0; i < panels; i++) k[i] = a->k[p + i];
+    for (size_t i = 0; i < panels; i++) {
+      float *near = a->packed + i * a->d_k * XF_LANES;
+      if (a->k_stride) pack_keys(a, p + i, keys, near);
+      k[i] = a->k_stride ? near : a->k[p + i];
+    }
     for (size_t i = 0; i < panels && decode; i++) prefetch_values(a, p + i, keys);
     for (size_t r = 0, rows; r < a->rows; r += rows) {
       rows = tile_rows(a->rows - r);
