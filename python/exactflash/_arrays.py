@@ -158,6 +158,7 @@ def floats(x: Any, count: int, name: str) -> Any:
 class _Workspace(threading.local):
     memory: Any = None
     size = 0
+    pointer = c_void_p()
 
 
 _workspace = _Workspace()
@@ -169,7 +170,8 @@ def workspace(size: int) -> c_void_p:
     if _workspace.size < size or _workspace.size > max(size, _KEEP):
         _workspace.memory = (c_char * (size + 63))()
         _workspace.size = size
-    return c_void_p((addressof(_workspace.memory) + 63) & ~63)
+        _workspace.pointer = c_void_p((addressof(_workspace.memory) + 63) & ~63)
+    return _workspace.pointer
 
 
 def choice(value: str, choices: Sequence[str], name: str) -> int:

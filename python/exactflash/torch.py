@@ -34,7 +34,8 @@ _SCHEMA = (
 
 
 class _Plan(Call):
-    """A call that is made again and again, with other addresses: layer after layer, for one."""
+    """A call that is made again and again, with other addresses: layer after layer, for one. Its result
+    is [batch, q_len, q_heads, d_v]."""
 
     def __init__(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, options: dict[str, Any],
@@ -49,20 +50,17 @@ class _Plan(Call):
             desc.kv, kv_begin=positions.get("kv_begin"), kv_len=positions.get("kv_len")
         )
         self.shape = (q.shape[0], q.shape[2], q.shape[1], v.shape[3])
-        self.set_results(self.result(), False)
+        self.set_results(torch.empty(self.shape, dtype=torch.float32).transpose(1, 2), False)
         self.prepare(context)
         self.views = desc.q, desc.kv.k, desc.kv.v, desc.out
         del self.like, self.q, self.k, self.v  # nobody's memory is kept
 
-    def result(self) -> torch.Tensor:
-        """A new tensor for the result."""
-        return torch.empty(self.shape, dtype=torch.float32).transpose(1, 2)
-
     def again(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """The same with other tensors, of the same types, shapes and strides."""
-        out = self.result()
-        for view, x in zip(self.views, (q, k, v, out), strict=True):
-            view.data = x.data_ptr()
+        out = torch.empty(self.shape, dtype=torch.float32)
+        views = self.views
+        views[0].data, views[1].data = q.data_ptr(), k.data_ptr()
+        views[2].data, views[3].data = v.data_ptr(), out.data_ptr()
         self.run()
         return out
 
@@ -131,7 +129,7 @@ def _on_cpu(
             mask = mask.float()
         out = _attention(
             q, k, v, mask=mask, scale=scale, soft_cap=soft_cap, sinks=sinks, layout="bhsd", **places
-        )
+        ).transpose(1, 2)
     return out if kind is torch.float32 else out.to(kind)
 
 
@@ -141,7 +139,7 @@ def _fake(
     sinks: torch.Tensor | None = None,
 ) -> torch.Tensor:  # fmt: skip
     batch, heads, rows, _ = q.shape
-    return q.new_empty((batch, rows, heads, v.shape[3])).transpose(1, 2)
+    return q.new_empty((batch, rows, heads, v.shape[3]))
 
 
 # Not torch.library.custom_op, whose checks take longer than attention to a few keys.
@@ -149,7 +147,7 @@ _library: Any = torch.library.Library("exactflash", "DEF")  # type: ignore[no-un
 _library.define(_SCHEMA, tags=(torch.Tag.needs_exact_strides, torch.Tag.pt2_compliant_tag))
 _library.impl("attention", _on_cpu, "CPU")
 torch.library.register_fake("exactflash::attention", _fake, lib=_library)
-_operator = torch.ops.exactflash.attention.default
+operator = torch.ops.exactflash.attention.default  # attention() but for the result's order
 
 
 def attention(
@@ -157,7 +155,8 @@ def attention(
     causal: bool = False, scale: float = 0.0, soft_cap: float = 0.0, window: int = 0,
     sinks: torch.Tensor | None = None,
 ) -> torch.Tensor:  # fmt: skip
-    """The operator: attention on CPU tensors, [batch, q_heads, q_len, d_v], of q's type.
+    """Attention on CPU tensors by the operator: [batch, q_heads, q_len, d_v], of q's type, a view of what
+    the operator gives, [batch, q_len, q_heads, d_v].
 
     q: [batch, q_heads, q_len, d_k], k: [batch, kv_heads, keys, d_k], v: [batch, kv_heads, keys, d_v],
     f32, f16 or bf16 (computed in f32; 16-bit queries are widened first); q_heads is a multiple of
@@ -167,8 +166,8 @@ def attention(
     which keeps the bits where a mask cannot tell where its sequence begins. scale 0: 1 / sqrt(d_k).
     sinks: f32 [q_heads]. No gradient.
     """
-    result: torch.Tensor = _operator(q, k, v, mask, causal, scale, soft_cap, window, sinks)
-    return result
+    result: torch.Tensor = operator(q, k, v, mask, causal, scale, soft_cap, window, sinks)
+    return result.transpose(1, 2)
 
 
 def _fits(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> bool:
