@@ -18,7 +18,7 @@ enum { DEFAULT_CHUNK = 512 };
 
 static const char *model, *isa;
 static uint64_t threads, chunk, ctx; /* 0: as the model says */
-static int attention = -1, activations, cache_type, pin;
+static int attention = -1, activations = -1, cache_type, pin;
 static uint32_t q_blocks[XF_Q_BLOCK_CLASSES];
 
 const struct xf_cli_option xf_cli_model_options[] = {
@@ -96,7 +96,16 @@ xf_attention_kind xf_cli_attention(void)
 
 xf_activations xf_cli_activations(void)
 {
-  return (xf_activations)activations;
+  return activations < 0 ? XF_ACTIVATIONS_INT8 : (xf_activations)activations;
+}
+
+bool xf_cli_exact_activations(const xf_model_info *info)
+{
+  bool blocks = false;
+  for (uint32_t i = 0; i < info->n_types; i++) blocks |= xf_type_size(info->types[i].type) == 0;
+  if (!blocks || activations >= 0) return false;
+  activations = XF_ACTIVATIONS_F32;
+  return true;
 }
 
 xf_type xf_cli_cache_type(void)

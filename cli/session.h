@@ -2,6 +2,8 @@
 #ifndef XF_CLI_SESSION_H
 #define XF_CLI_SESSION_H
 
+#include <stdbool.h>
+
 #include "cli/options.h"
 #include "exactflash/exactflash.h"
 
@@ -27,6 +29,10 @@ const char *xf_cli_model_path(void);
 size_t xf_cli_chunk(void);
 xf_attention_kind xf_cli_attention(void);
 xf_activations xf_cli_activations(void);
+/* For comparisons that int8 activations would drown: they turn the least difference of roundings
+ * into a step of 1/127. From now on models are opened with f32 ones, unless --activations was given
+ * or the model has no 8- or 4-bit weights: then false. */
+bool xf_cli_exact_activations(const xf_model_info *info);
 xf_type xf_cli_cache_type(void);
 /* The --isa and --threads that were given, else NULL and 0. */
 const char *xf_cli_isa(void);

@@ -10,8 +10,8 @@
 /* What verify flash and verify converted try. */
 struct xf_cli_tries {
   const struct xf_cli_list *prompts;
-  bool long_prompt; /* and one more, of 600 tokens */
-  size_t most;      /* tokens to generate behind each */
+  bool attentions; /* are compared: with one prompt more, of 600 tokens, and exact activations */
+  size_t most;     /* tokens to generate behind each */
 };
 
 int xf_cli_verify_flash(const struct xf_cli_tries *tries, struct xf_cli_checks *checks);

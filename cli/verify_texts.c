@@ -42,7 +42,7 @@ enum { LONG = 600 };
 
 static size_t n_prompts(const struct xf_cli_tries *tries)
 {
-  return tries->prompts->n + tries->long_prompt;
+  return tries->prompts->n + tries->attentions;
 }
 
 static int encode(const struct xf_cli_session *s, const struct xf_cli_tries *tries, size_t prompt,
@@ -95,6 +95,10 @@ static int run_side(struct side *side, const struct side *other, const struct xf
   xf_error error = {0};
   struct xf_cli_session session;
   int code = xf_cli_session_open_at(&session, side->path, 1, side->attention);
+  if (!code && tries->attentions && xf_cli_exact_activations(&session.info)) {
+    xf_cli_session_close(&session);
+    code = xf_cli_session_open_at(&session, side->path, 1, side->attention);
+  }
   side->info = session.info;
   if (!code && side->info.vocab_size != other->info.vocab_size)
     code = xf_cli_fail("%s has %u tokens and %s %u: they are not the same model", side->path,

@@ -42,6 +42,18 @@ class Flash(Case):
             self.assertEqual(self.good("verify", "flash", "-m", self.folder, *SHORT, "--cache-type",
                                        cache).splitlines()[-1], b"PASS")
 
+    def test_small_weights(self):
+        """Exact activations: those of int8 would make steps of roundings."""
+        if EMULATED:
+            self.skipTest("an emulator is too slow")
+        path = self.path("x.gguf")
+        self.good("convert", "--checkpoint_path", DEMO, "--quantize", "q4_k", "-o", path)
+        for command in (["verify", "flash", *SHORT], ["selftest", "-n", "5"]):
+            lines = self.good(*command, "-m", path).splitlines()
+            self.assertEqual(lines[-1], b"PASS")
+        self.assertIn(b"PASS  flash, f32 activations: decode gives the bits of prefill", lines)
+        self.assertIn(b"PASS  flash: decode gives the bits of prefill", lines)
+
     def test_mistakes(self):
         self.bad(2, "say what to verify", "verify")
         self.bad(2, "flash|converted|bits", "verify", "quickly")
