@@ -6,7 +6,7 @@
 
 #include "dispatch/error.h"
 
-enum { THREADS_MOST = 4096 };
+enum { THREADS_MOST = 1024 }; /* of xf_context_options */
 
 static xf_status read_threads(const char *value, struct xf_litert_options *out, xf_error *error)
 {
