@@ -5,7 +5,8 @@ import os
 import platform
 from pathlib import Path
 
-OPS = ("prefill", "standard", "decode", "linear", "elementwise")  # one file of bench_ops each
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
+OPS = ("prefill", "standard", "decode", "linear", "quant", "elementwise")  # one file of bench_ops each
 LEAST_CLEAN = 3  # samples, for a figure to be shown
 MANUAL_TIME = "manual_time"  # Google Benchmark's, at the end of a name
 
@@ -46,20 +47,21 @@ class Figures:
         self.machine = read(folder / "machine.json")
         self.compare = read(folder / "compare.json")
         self.memory = read(folder / "memory.json")
-        self.entries, self.left_out = [], []
+        # Of "quant" apart: its ISAs are the variants, and its peak is that of 8-bit dot products.
+        self.entries, self.quant, self.left_out = [], [], []
         for op in OPS:
             measured = read(folder / f"{op}.json") or {"benchmarks": []}
             for benchmark in measured["benchmarks"]:
                 if benchmark.get("error_occurred"):
                     self.left_out.append(f"{benchmark['name']}: {benchmark['error_message']}")
                 else:
-                    self.entries.append(parse(benchmark))
+                    (self.quant if op == "quant" else self.entries).append(parse(benchmark))
         self.isas = list(dict.fromkeys(entry["isa"] for entry in self.entries))
         self.threads = sorted({entry["threads"] for entry in self.entries})
 
     def select(self, op, *words, **fields):
         """Entries of that operation, with those words in their names and those fields."""
-        return [entry for entry in self.entries
+        return [entry for entry in (self.quant if op == "quant" else self.entries)
                 if entry["op"] == op and all(word in entry["words"] for word in words)
                 and all(entry.get(key) == value for key, value in fields.items())]
 
@@ -83,3 +85,12 @@ def sure(figures):
 
 def plural(threads):
     return f"{threads} thread{'s'[:threads > 1]}"
+
+
+def replace_between(page, marks, text):
+    """Of a page, what lies between two marks."""
+    before, begin, rest = page.read_text().partition(marks[0])
+    _, end, behind = rest.partition(marks[1])
+    if not begin or not end:
+        raise SystemExit(f"{page}: has no place for the figures: {marks[0].strip()}")
+    page.write_text(before + begin + text + end + behind)

@@ -12,7 +12,7 @@ from pathlib import Path
 import figures as measured
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-BEGIN, END = "<!-- figures of bench/run -->\n", "<!-- end of figures -->\n"
+MARKS = "<!-- figures of bench/run -->\n", "<!-- end of figures -->\n"
 PICTURES = {
     "prefill": "Prefill: throughput over seq_len",
     "decode": "Decode: throughput over kv_len",
@@ -98,6 +98,10 @@ def other_sections(figures):
         yield (f"Linear layers, {rows} row{'s'[:rows > 1]}, % of {unit}",
                table(figures.select("linear", rows=rows), "weights, n×k",
                      lambda e: ", ".join(e["words"]), key))
+    for rows, key, unit in ((1, "pct_bandwidth", "read bandwidth"),
+                            (512, "pct_peak", "the peak of 8-bit dot products")):
+        yield (f"Linear layers of 8- and 4-bit weights, {rows} row{'s'[:rows > 1]}, % of {unit}",
+               table(figures.select("quant", rows=rows), "weights", lambda e: e["words"][0], key))
     yield ("Elementwise, 16 rows, from and to cache, GB/s",
            table(figures.select("elementwise"), "operation", lambda e: e["words"][0], "GBps"))
 
@@ -217,8 +221,6 @@ def headline(figures):
 
 
 def write_docs(folder, figures):
-    page = DOCS / "performance.md"
-    before, rest = page.read_text().split(BEGIN)
     text = [headline(figures) + "\n\n"]
     for name, title in PICTURES.items():
         picture = f"{name}.svg"
@@ -227,7 +229,7 @@ def write_docs(folder, figures):
             text.append(f"![{title}](measured-{picture})\n\n")
     text += [f"### {title}\n\n{markdown(rows)}\n" for title, rows in sections(figures)
              if len(rows) > 1]
-    page.write_text(before + BEGIN + "".join(text) + END + rest.split(END)[1])
+    measured.replace_between(measured.PAGE, MARKS, "".join(text))
 
 
 def main():

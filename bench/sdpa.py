@@ -8,7 +8,6 @@ meets both. A speed-up is the median of the ratios of neighbouring runs.
 """
 
 import argparse
-import re
 import statistics
 import time
 from pathlib import Path
@@ -18,9 +17,9 @@ import transformers
 
 import exactflash
 import exactflash.transformers
+import figures
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "performance.md"
 MARKS = "<!-- bench/sdpa.py -->\n", "<!-- end of bench/sdpa.py -->\n"
 LENGTHS = (16, 64, 256, 1024, 2048, 4096)
 HEADS = {"32 heads, 4 KV heads": (32, 4), "16 heads, 16 KV heads": (16, 16)}
@@ -142,12 +141,7 @@ def main():
     context = exactflash.default_context()
     lines += ["", f"{context.isa}, torch {torch.__version__}, transformers {transformers.__version__}."]
     if arguments.docs:
-        text = "\n".join(lines) + "\n"
-        page = PAGE.read_text()
-        block = re.compile(re.escape(MARKS[0]) + ".*?" + re.escape(MARKS[1]), re.DOTALL)
-        if not block.search(page):
-            raise SystemExit(f"{PAGE}: has no place for the table: {MARKS[0].strip()}")
-        PAGE.write_text(block.sub(lambda _: MARKS[0] + text + MARKS[1], page))
+        figures.replace_between(figures.PAGE, MARKS, "\n".join(lines) + "\n")
     else:
         print("\n".join(lines))
 
