@@ -18,17 +18,10 @@ TARGET = re.compile(r"(?:^|[\s,])([0-9a-f]+) <[^>]+>")
 class Machine:
     """What differs between x86-64 and aarch64 disassembly."""
 
-    def __init__(self, objdump, fma, dot, vector, jump, end, stack, frame, frame_setup, copy):
+    def __init__(self, objdump, **patterns):
         self.objdump = objdump
-        self.fma = re.compile(fma)
-        self.dot = re.compile(dot)
-        self.vector = re.compile(vector)
-        self.jump = re.compile(jump)
-        self.end = re.compile(end)
-        self.stack = re.compile(stack)
-        self.frame = re.compile(frame)
-        self.frame_setup = re.compile(frame_setup)
-        self.copy = re.compile(copy)
+        for name, pattern in patterns.items():
+            setattr(self, name, re.compile(pattern))
 
 
 X86 = Machine(
@@ -88,6 +81,13 @@ def text_of(instruction):
 
 def count(pattern, body):
     return sum(bool(pattern.match(text_of(i))) for i in body)
+
+
+def spills_of(machine, code, body):
+    """A function's loop's instructions with an operand at the stack pointer, or at its frame pointer."""
+    has_frame = any(machine.frame_setup.match(text_of(i)) for i in code)
+    return [i for i in body if machine.stack.search(i.operands)
+            or has_frame and machine.frame.search(i.operands)]
 
 
 def fmas(machine, body):
