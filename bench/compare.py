@@ -42,7 +42,7 @@ def load_ours(build):
             ("evict", None, [])):
         function = getattr(library, "compare_" + name)
         function.restype, function.argtypes = result, arguments
-    for name in ("nops", "best_nops", "fma", "read", "waited"):
+    for name in ("nops", "best_nops", "fma", "waited"):
         getattr(library, "compare_" + name).restype = ctypes.c_double
     return library
 

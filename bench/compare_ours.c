@@ -20,7 +20,6 @@ EXPORT void compare_run(void *attention);
 EXPORT double compare_nops(void);
 EXPORT double compare_best_nops(void);
 EXPORT double compare_fma(void);
-EXPORT double compare_read(void);
 EXPORT void compare_evict(void);
 EXPORT double compare_waited(void);
 
@@ -102,11 +101,6 @@ double compare_best_nops(void)
 double compare_fma(void)
 {
   return fma_rate(context);
-}
-
-double compare_read(void)
-{
-  return read_rate(context);
 }
 
 void compare_evict(void)
