@@ -17,7 +17,9 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter, load_delegate
 
 import exactflash
+import figures
 
+MARKS = "<!-- bench/litert -->\n", "<!-- end of bench/litert -->\n"
 ENGINES = ("LiteRT, XNNPACK", "LiteRT, delegate", "exactflash")
 
 
@@ -108,22 +110,29 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each engine in a round, at least")
+    parser.add_argument("--docs", action="store_true", help="replace the table in docs/performance.md")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    figures = []
-    print("| slots | run | " + " | ".join(ENGINES) + " |\n|---|---|" + "---|" * len(ENGINES))
+    cases = []
+    lines = ["| slots | run | " + " | ".join(ENGINES) + " |", "|---|---|" + "---|" * len(ENGINES)]
+    print("\n".join(lines))
     for slots in options.slots:
         prefills = [n for n in options.prefill if n <= slots]
         path = convert(slots, prefills, options)
         caches = random_caches(path)
-        cases = [(n, 0) for n in prefills] + [(1, first) for first in sorted({min(64, slots) - 1, slots - 1})]
-        for n, first in cases:
+        runs = [(n, 0) for n in prefills] + [(1, first) for first in sorted({min(64, slots) - 1, slots - 1})]
+        for n, first in runs:
             speeds = measure(path, slots, n, first, options, caches)
             what = f"prefill {n}" if n > 1 else f"decode, {first + 1} in use"
             medians = [statistics.median(speed) for speed in speeds]
-            print(f"| {slots} | {what} | " + " | ".join(f"{x:.4g}" for x in medians) + " |", flush=True)
-            figures.append({"slots": slots, "tokens": n, "first": first, "tokens_per_second": speeds})
-    (options.out / "figures.json").write_text(json.dumps({"engines": ENGINES, "cases": figures}, indent=1))
+            lines.append(f"| {slots} | {what} | " + " | ".join(f"{x:.4g}" for x in medians) + " |")
+            print(lines[-1], flush=True)
+            cases.append({"slots": slots, "tokens": n, "first": first, "tokens_per_second": speeds})
+    (options.out / "figures.json").write_text(json.dumps({"engines": ENGINES, "cases": cases}, indent=1))
+    if options.docs:
+        name = Path(options.checkpoint).resolve().name
+        lines += ["", f"Tokens/s; {name}, {figures.cpu_name()}, {figures.plural(options.threads)}."]
+        figures.replace_between(figures.PAGE, MARKS, "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
