@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+enum { WORTH_ASKING = 256 }; /* keys whose work takes longer than memory does to answer */
+
 /* log2 e */
 static const float to_base_2 = 0x1.715476p+0f;
 
@@ -69,6 +71,12 @@ float *xf_tile_out(const struct xf_tile *t, size_t r)
          (ptrdiff_t)head_of(t, r) * t->a->out_head_stride;
 }
 
+static const float *query_of(const struct xf_tile *t, size_t r)
+{
+  return t->sequence->q + (ptrdiff_t)token_of(t, r) * t->a->q_stride +
+         (ptrdiff_t)head_of(t, r) * t->a->q_head_stride;
+}
+
 /* Copies the queries, so that a kernel's rows are evenly spaced, a token's together where its heads
  * are; a negative scale turns their sign. */
 static void gather_queries(const struct xf_tile *t, size_t r0, size_t n, float *q)
@@ -77,11 +85,27 @@ static void gather_queries(const struct xf_tile *t, size_t r0, size_t n, float *
   bool together = t->a->q_head_stride == (ptrdiff_t)d;
   for (size_t r = r0, rows; r < end; r += rows) {
     rows = together ? xf_min(t->group - r % t->group, end - r) : 1;
-    const float *from = t->sequence->q + (ptrdiff_t)token_of(t, r) * t->a->q_stride +
-                        (ptrdiff_t)head_of(t, r) * t->a->q_head_stride;
-    memcpy(q + (r - r0) * d, from, rows * d * sizeof *q);
+    memcpy(q + (r - r0) * d, query_of(t, r), rows * d * sizeof *q);
   }
   for (size_t i = 0; i < n * d && t->a->scale < 0; i++) q[i] = -q[i];
+}
+
+static void ask_for(const float *row, size_t n, bool to_write)
+{
+  for (size_t i = 0; i < n; i += 64 / sizeof *row) {
+    if (to_write)
+      __builtin_prefetch(row + i, 1);
+    else
+      __builtin_prefetch(row + i);
+  }
+}
+
+/* Asks for where the results of n rows go and for the queries of the next rows. */
+static void ask_ahead(const struct xf_tile *t, size_t r0, size_t n)
+{
+  for (size_t r = r0; r < r0 + n; r++) ask_for(xf_tile_out(t, r), t->a->kv.d_v, true);
+  for (size_t r = r0 + n; r < xf_min(r0 + 2 * n, t->rows); r++)
+    ask_for(query_of(t, r), t->a->kv.d_k, false);
 }
 
 /* The bias of row r for the keys: the mask's, plus ALiBi's slope · distance (≤ 0 for the past). */
@@ -130,6 +154,7 @@ void xf_tile_partial(const xf_context *context, const struct xf_tile *t, size_t 
     return;
   }
   gather_queries(t, r0, n, scratch->q);
+  if (most >= WORTH_ASKING) ask_ahead(t, r0, n);
   float scale = scale_of(t->a);
   bool adjusted = has_bias(t->a) || t->a->soft_cap != 0;
   struct xf_attention_args args = {.type = keys->type,
