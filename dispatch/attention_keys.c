@@ -86,10 +86,10 @@ static void packed_keys(const struct xf_tile *t, size_t first, size_t panels, co
   }
 }
 
-/* Has x point to every 16th of rows that lie `stride` floats apart. */
-static void point_to_rows(size_t n, const float *rows, size_t stride, const void **x)
+/* Has x point to every 16th of rows that lie `stride` bytes apart. */
+static void point_to_rows(size_t n, const void *rows, size_t stride, const void **x)
 {
-  for (size_t i = 0; i * XF_LANES < n; i++) x[i] = rows + i * XF_LANES * stride;
+  for (size_t i = 0; i * XF_LANES < n; i++) x[i] = (const char *)rows + i * XF_LANES * stride;
 }
 
 /* Widens panels of packed pages, whole ones of K and the n keys' rows of V, and has k and v point
@@ -107,18 +107,17 @@ static void widen_pages(const xf_context *context, const struct xf_tile *t,
              scratch->v + i * kv->v_stride);
   }
   keys->type = XF_F32;
-  point_to_rows(keys->n, scratch->k, kv->d_k, k);
-  point_to_rows(keys->n, scratch->v, keys->v_stride, v);
+  point_to_rows(keys->n, scratch->k, kv->d_k * sizeof *scratch->k, k);
+  point_to_rows(keys->n, scratch->v, keys->v_stride * sizeof *scratch->v, v);
 }
 
-/* Has x point to every 16th row of a host's K or V; returns the floats from row to row. */
+/* Has x point to every 16th row of a host's K or V; returns the elements from row to row. */
 static size_t point_to_host(const struct xf_tile *t, const struct xf_kv_tensor *tensor,
                             const char *base, const struct xf_keys *keys, const void **x)
 {
-  size_t stride = (size_t)tensor->token / sizeof(float), key = t->sequence->kv_begin + keys->first;
-  const char *first = row_at(t, tensor, base, NULL, key).data;
-  point_to_rows(keys->n, (const float *)(const void *)first, stride, x);
-  return stride;
+  size_t key = t->sequence->kv_begin + keys->first;
+  point_to_rows(keys->n, row_at(t, tensor, base, NULL, key).data, (size_t)tensor->token, x);
+  return (size_t)tensor->token / xf_type_size(tensor->type);
 }
 
 /* A host's keys: where they lie if the kernel can read them there, else packed into the scratch. */
@@ -127,18 +126,19 @@ static void host_keys(const xf_context *context, const struct xf_tile *t,
                       const void **v)
 {
   const struct xf_attention *a = t->a;
-  if (xf_reads_v_in_place(a)) {
+  if (xf_reads_v_in_place(a, t->rows)) {
+    keys->type = a->view.v.type;
     keys->v_stride = point_to_host(t, &a->view.v, t->sequence->v, keys, v);
   } else {
     keys->v_stride = xf_padded(a->kv.d_v);
     pack_v(context, t, keys->first, keys->n, scratch->v);
-    point_to_rows(keys->n, scratch->v, keys->v_stride, v);
+    point_to_rows(keys->n, scratch->v, keys->v_stride * sizeof *scratch->v, v);
   }
   if (xf_reads_k_in_place(a, t->rows)) {
     keys->k_stride = point_to_host(t, &a->view.k, t->sequence->k, keys, k);
   } else {
     pack_k(context, t, keys->first, keys->n, scratch->k);
-    point_to_rows(keys->n, scratch->k, a->kv.d_k, k);
+    point_to_rows(keys->n, scratch->k, a->kv.d_k * sizeof *scratch->k, k);
   }
 }
 

@@ -23,7 +23,7 @@ size_t xf_tile_floats(const struct xf_attention *a, size_t rows)
 {
   size_t d_k = xf_padded(a->kv.d_k), d_v = xf_padded(a->kv.d_v), packed = 0;
   if (a->view.page_len > 0 || xf_widens_pages(a, rows))
-    packed = xf_reads_v_in_place(a) ? d_k : d_k + d_v;
+    packed = xf_reads_v_in_place(a, rows) ? d_k : d_k + d_v;
   return XF_ATTENTION_ROWS * (d_v + d_k) + (has_bias(a) ? XF_ATTENTION_ROWS * XF_BLOCK : 0) +
          XF_BLOCK * packed;
 }

@@ -48,20 +48,32 @@ static inline size_t xf_padded(size_t d)
   return xf_round_up(d, XF_LANES);
 }
 
-/* Whether the kernel can read a host's V rows where they lie. */
-static inline bool xf_reads_v_in_place(const struct xf_attention *a)
+static inline bool xf_lies_in_rows(const struct xf_attention *a, const struct xf_kv_tensor *x)
 {
-  const struct xf_kv_tensor *v = &a->view.v;
-  return v->type == XF_F32 && a->kv.d_v % XF_LANES == 0 && a->view.page_len == SIZE_MAX &&
-         v->token > 0;
+  return a->view.page_len == SIZE_MAX && x->token > 0 && x->type != XF_I8;
 }
 
-/* Whether the kernel packs a host's K rows: those that one call of it reads, once. */
+static inline bool xf_has_value_rows(const struct xf_attention *a)
+{
+  return xf_lies_in_rows(a, &a->view.v) && a->kv.d_v % XF_LANES == 0;
+}
+
+/* Whether the kernel packs a host's K rows: those that one call of it reads, once. It knows one
+ * type of K and V. */
 static inline bool xf_reads_k_in_place(const struct xf_attention *a, size_t rows)
 {
-  const struct xf_kv_tensor *k = &a->view.k;
-  return k->type == XF_F32 && a->view.page_len == SIZE_MAX && k->token > 0 &&
-         rows <= XF_ATTENTION_ROWS;
+  const struct xf_kv_view *view = &a->view;
+  return rows <= XF_ATTENTION_ROWS && xf_lies_in_rows(a, &view->k) &&
+         (view->k.type == XF_F32 || (view->k.type == view->v.type && xf_has_value_rows(a)));
+}
+
+/* Whether it reads a host's V rows where they lie; 16-bit ones, widened in each call, with such K.
+ */
+static inline bool xf_reads_v_in_place(const struct xf_attention *a, size_t rows)
+{
+  const struct xf_kv_view *view = &a->view;
+  return xf_has_value_rows(a) &&
+         (view->v.type == XF_F32 || (view->v.type == view->k.type && xf_reads_k_in_place(a, rows)));
 }
 
 /* Whether pages of 16 bits are widened into the scratch, once for all rows of a tile. The few rows

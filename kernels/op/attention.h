@@ -64,13 +64,23 @@ static void prefetch_values(const struct xf_attention_args *a, size_t p, size_t 
     for (size_t i = 0; i < row; i += 64) __builtin_prefetch(v + i, 0, 2);
 }
 
-/* Panel p, packed to `out`, of keys that lie as rows; lanes behind the last of `keys` are zeros. */
+/* Panel p, packed to `out` as floats, of keys that lie as rows; lanes behind the last of `keys` are
+ * zeros. */
 static void pack_keys(const struct xf_attention_args *a, size_t p, size_t keys, float *out)
 {
   static const float nothing[XF_HEAD_DIM_MAX];
-  const float *rows[XF_LANES], *first = a->k[p];
-  for (size_t i = 0; i < XF_LANES; i++)
-    rows[i] = p * XF_LANES + i < keys ? first + i * a->k_stride : nothing;
+  float wide[XF_LANES][XF_HEAD_DIM_MAX];
+  const float *rows[XF_LANES];
+  for (size_t i = 0; i < XF_LANES; i++) {
+    const char *row = (const char *)a->k[p] + i * a->k_stride * element_size(a->type);
+    rows[i] = wide[i];
+    if (p * XF_LANES + i >= keys)
+      rows[i] = nothing;
+    else if (a->type == XF_F32)
+      rows[i] = (const float *)(const void *)row;
+    else
+      (a->type == XF_F16 ? widen_f16 : widen_bf16)(a->d_k, (const void *)row, wide[i]);
+  }
   pack_panel(a->d_k, rows, out);
 }
 
@@ -87,7 +97,7 @@ static void attention_scores(const struct xf_attention_args *a)
 {
   size_t keys = most(a->visible, a->rows), all = (keys + XF_LANES - 1) / XF_LANES;
   bool decode = a->rows <= TILE_ROWS;
-  dot_function dot = dot_of(a->type);
+  dot_function dot = a->k_stride ? dot_f32 : dot_of(a->type);
   size_t wide = score_panels(a);
   for (size_t p = 0, panels; p < all; p += panels) {
     panels = all - p >= wide ? wide : 1;
