@@ -10,6 +10,7 @@ Python package exactflash: for a build folder PYTHONPATH=python EXACTFLASH_LIBRA
 
 import argparse
 import ctypes
+import itertools
 import json
 import statistics
 import time
@@ -34,61 +35,75 @@ def silent(*_):
 
 
 class LlamaCpp:
-    def __init__(self, path, slots, threads):
+    """`sequences` caches of `slots` positions."""
+
+    def __init__(self, path, slots, sequences, threads):
         self.model = llama_cpp.llama_model_load_from_file(
             str(path).encode(), llama_cpp.llama_model_default_params())
         options = llama_cpp.llama_context_default_params()
-        options.n_ctx = options.n_batch = slots
+        options.n_seq_max = sequences
+        options.n_ctx = options.n_batch = slots * sequences
         options.n_threads = options.n_threads_batch = threads
         self.context = self.model and llama_cpp.llama_init_from_model(self.model, options)
         if not self.context:
             raise SystemExit(f"llama.cpp cannot open {path}")
         self.memory = llama_cpp.llama_get_memory(self.context)
+        self.sequences, self.batch = sequences, llama_cpp.llama_batch_init(slots * sequences, 0, 1)
 
     def close(self):
+        llama_cpp.llama_batch_free(self.batch)
         llama_cpp.llama_free(self.context)
         llama_cpp.llama_model_free(self.model)
 
-    def forward(self, ids):
-        """The last token's logits."""
-        array = (llama_cpp.llama_token * len(ids))(*ids)
-        code = llama_cpp.llama_decode(self.context, llama_cpp.llama_batch_get_one(array, len(ids)))
+    def forward(self, ids, first):
+        """The same ids behind `first` positions in each sequence; the last token's logits."""
+        batch, batch.n_tokens = self.batch, len(ids) * self.sequences
+        for at in range(batch.n_tokens):
+            sequence, i = divmod(at, len(ids))
+            batch.token[at], batch.pos[at], batch.logits[at] = ids[i], first + i, i == len(ids) - 1
+            batch.n_seq_id[at], batch.seq_id[at][0] = 1, sequence
+        code = llama_cpp.llama_decode(self.context, batch)
         llama_cpp.llama_synchronize(self.context)
         if code:
             raise SystemExit(f"llama_decode failed with {code}")
         return llama_cpp.llama_get_logits_ith(self.context, -1)
 
     def truncate(self, length):
-        llama_cpp.llama_memory_seq_rm(self.memory, 0, length, -1)
+        for sequence in range(self.sequences):
+            llama_cpp.llama_memory_seq_rm(self.memory, sequence, length, -1)
 
 
 class Ours:
-    def __init__(self, path, slots, threads):
+    def __init__(self, path, slots, sequences, threads):
         self.model = exactflash.build_model(path, slots, context=exactflash.Context(threads=threads))
-        self.cache = self.model.new_cache()
+        self.caches = [self.model.new_cache() for _ in range(sequences)]
 
-    def forward(self, ids):
-        return self.model(ids, cache=self.cache, logits="last")
+    def close(self):
+        """Nothing outlives the last reference."""
+
+    def forward(self, ids, _):
+        return self.model([ids] * len(self.caches), cache=self.caches, logits="last")[-1]
 
     def truncate(self, length):
-        self.cache.truncate(length)
+        for cache in self.caches:
+            cache.truncate(length)
 
 
 def expect_same_model(ours, theirs, ids):
     """Types of weights and of caches round otherwise: the logits are near, no more."""
-    a = np.asarray(ours.forward(ids)).ravel()
-    b = np.ctypeslib.as_array(ctypes.cast(theirs.forward(ids), ctypes.POINTER(ctypes.c_float)), a.shape)
+    a = np.asarray(ours.forward(ids, 0)).ravel()
+    b = np.ctypeslib.as_array(ctypes.cast(theirs.forward(ids, 0), ctypes.POINTER(ctypes.c_float)), a.shape)
     alike = np.corrcoef(a, b)[0, 1]
     if not alike > 0.98:
         raise SystemExit(f"the logits differ: their correlation is {alike:.4f}")
 
 
 def tokens_per_second(engine, ids, first, limit):
-    """Of ids behind `first` positions, again and again."""
+    """Of ids behind `first` positions, again and again, in each sequence."""
     count, begin = 0, time.perf_counter()
     while not count or time.perf_counter() - begin < limit:
         engine.truncate(first)
-        engine.forward(ids)
+        engine.forward(ids, first)
         count += 1
     return count * len(ids) / (time.perf_counter() - begin)
 
@@ -99,7 +114,7 @@ def race(engines, n, first, options):
     for engine in engines:
         engine.truncate(0)
         if first:
-            engine.forward(ids[:first])
+            engine.forward(ids[:first], 0)
         tokens_per_second(engine, ids[first:], first, 0)
     speeds = [[tokens_per_second(engine, ids[first:], first, options.seconds) for engine in engines]
               for _ in range(options.rounds)]
@@ -107,21 +122,31 @@ def race(engines, n, first, options):
     return *medians, statistics.median(mine / other for mine, other in speeds)
 
 
+def cases(options):
+    """(what, sequences, tokens, positions before them)."""
+    if options.quick:
+        return [("prefill 16", 1, 16, 0), ("decode behind 32", 1, 1, 32),
+                ("decode behind 32, 2 sequences, each", 2, 1, 32)]
+    prefills = (512, 2048) if options.full else (512,)
+    return [(f"prefill {n:,}", 1, n, 0) for n in prefills] + [
+        (f"decode behind {first:,}", 1, 1, first) for first in (32, 1024)] + [
+        (f"decode behind 32, {sequences} sequences, each", sequences, 1, 32) for sequences in (8, 32)]
+
+
 def rows(path, options):
     """Rows of the table, for one file."""
-    prefills, contexts = ((16,), (32,)) if options.quick else ((512,), (32, 1024))
-    if options.full:
-        prefills += (2048,)
-    slots = max(*prefills, max(contexts) + 1)
-    ours, theirs = (engine(path, slots, options.threads) for engine in (Ours, LlamaCpp))
-    expect_same_model(ours, theirs, list(range(300, 316)))
-    for what, n, first in [(f"prefill {n:,}", n, 0) for n in prefills] + [
-            (f"decode behind {first:,}", 1, first) for first in contexts]:
-        mine, other, ratio = race((ours, theirs), n, first, options)
-        line = f"| {path.stem} | {what} | {mine:,.1f} | {other:,.1f} | {ratio:.2f} |"
-        print(line, flush=True)
-        yield line
-    theirs.close()
+    for sequences, group in itertools.groupby(cases(options), lambda case: case[1]):
+        group = list(group)
+        slots = max(n + first for _, _, n, first in group)
+        engines = [engine(path, slots, sequences, options.threads) for engine in (Ours, LlamaCpp)]
+        expect_same_model(*engines, list(range(300, 316)))
+        for what, _, n, first in group:
+            mine, other, ratio = race(engines, n, first, options)
+            line = f"| {path.stem} | {what} | {mine:,.1f} | {other:,.1f} | {ratio:.2f} |"
+            print(line, flush=True)
+            yield line
+        for engine in engines:
+            engine.close()
 
 
 def tinyllama_tensors():
