@@ -29,11 +29,10 @@ static struct host_row row_at(const struct xf_tile *t, const struct xf_kv_tensor
 static void widen_row(const xf_context *context, xf_type type, struct host_row row, size_t d,
                       float *out)
 {
-  if (type != XF_I8) {
+  if (type == XF_I8)
+    context->kernels->widen_i8(d, (const int8_t *)row.data, row.scale, out);
+  else
     xf_widen(context->kernels, type, d, row.data, out);
-    return;
-  }
-  for (size_t i = 0; i < d; i++) out[i] = (float)((const int8_t *)row.data)[i] * row.scale;
 }
 
 /* Packs keys [first, first + n) as K panels; lanes behind the last key are zeros. */

@@ -79,6 +79,8 @@ struct xf_kernels {
   /* Exact conversion of n elements. */
   void (*widen_f16)(size_t n, const uint16_t *x, float *y);
   void (*widen_bf16)(size_t n, const uint16_t *x, float *y);
+  /* y[i] = (float)x[i] · scale. */
+  void (*widen_i8)(size_t n, const int8_t *x, float scale, float *y);
 
   /* x[i] = x[i] + y[i]. */
   void (*add)(size_t n, float *x, const float *y);

@@ -1,5 +1,6 @@
 /* The kernels that work on one row, each as the scalar one and within a bound of double precision:
- * add, rms_norm, rope_angles, rope, silu_mul, softmax, arg_max, widen_f16, widen_bf16; pack_panel.
+ * add, rms_norm, rope_angles, rope, silu_mul, softmax, arg_max, widen_f16, widen_bf16; widen_i8,
+ * pack_panel.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -337,14 +338,36 @@ static void test_widen(void **state)
   }
 }
 
+/* Every value and every remainder, at guard pages. */
+static void test_widen_i8(void **state)
+{
+  (void)state;
+  enum { VALUES = 256 };
+  static const float scales[] = {1, 0.0123f, -3e-41f, 3e38f};
+  struct arena in = arena_new(VALUES / 4 + 1), out = arena_new(VALUES + 1);
+  for (const struct xf_kernels *k = NULL; (k = next_isa(k));) {
+    for (size_t n = 0; n <= VALUES; n++) {
+      float scale = scales[n % 4], want[VALUES];
+      int8_t *x = arena_cut(&in, n, 1, n & 1);
+      float *y = arena_floats(&out, n, n & 1);
+      for (size_t i = 0; i < n; i++)
+        want[i] = (float)(x[i] = (int8_t)((int)((i + n) % VALUES) - 128)) * scale;
+      this_case("widen_i8 n %zu scale %g", n, (double)scale);
+      k->widen_i8(n, x, scale, y);
+      expect_bits("widen_i8", k->name, y, want, n);
+      arena_expect_untouched(&out, k->name, y, n);
+    }
+  }
+  arena_free(&in), arena_free(&out);
+}
+
 /* Rows of every width, one of them at the guard page, and one row in two places. */
 static void test_pack_panel(void **state)
 {
   (void)state;
   enum { WIDEST = 256 };
   static float x[XF_LANES][WIDEST];
-  static struct arena in, out;
-  in = arena_new(WIDEST), out = arena_new((size_t)WIDEST * XF_LANES + 1);
+  struct arena in = arena_new(WIDEST), out = arena_new((size_t)WIDEST * XF_LANES + 1);
   for (size_t i = 0; i < XF_LANES; i++)
     for (size_t j = 0; j < WIDEST; j++) x[i][j] = (float)(WIDEST * i + j);
   for (const struct xf_kernels *k = NULL; (k = next_isa(k));) {
@@ -362,8 +385,7 @@ static void test_pack_panel(void **state)
           expect_bits("panel", k->name, &panel[j * XF_LANES + i], &rows[i][j], 1);
     }
   }
-  arena_free(&in);
-  arena_free(&out);
+  arena_free(&in), arena_free(&out);
 }
 
 int main(void)
@@ -373,6 +395,6 @@ int main(void)
       cmocka_unit_test(test_row_reductions), cmocka_unit_test(test_silu_range),
       cmocka_unit_test(test_arg_max),        cmocka_unit_test(test_rope_angles_range),
       cmocka_unit_test(test_widen),          cmocka_unit_test(test_pack_panel),
-      cmocka_unit_test(test_required_isas)};
+      cmocka_unit_test(test_widen_i8),       cmocka_unit_test(test_required_isas)};
   return cmocka_run_group_tests_name("elementwise", tests, set_up, tear_down);
 }

@@ -62,6 +62,13 @@ XF_INLINE v16 v16_load_f16(const uint16_t *p)
                _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 8)))};
 }
 
+XF_INLINE v16 v16_load_i8(const int8_t *p)
+{
+  __m128i bytes = _mm_loadu_si128((const __m128i *)p);
+  return (v16){_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
+               _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8)))};
+}
+
 XF_INLINE v16 v16_add(v16 a, v16 b)
 {
   return (v16){_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)};

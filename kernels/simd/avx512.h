@@ -49,6 +49,11 @@ XF_INLINE v16 v16_load_f16(const uint16_t *p)
   return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
 
+XF_INLINE v16 v16_load_i8(const int8_t *p)
+{
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+
 XF_INLINE v16 v16_add(v16 a, v16 b)
 {
   return _mm512_add_ps(a, b);

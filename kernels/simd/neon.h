@@ -59,6 +59,18 @@ XF_INLINE v16 v16_load_f16(const uint16_t *p)
   return v;
 }
 
+XF_INLINE v16 v16_load_i8(const int8_t *p)
+{
+  v16 v;
+  XF_UNROLL
+  for (int i = 0; i < 2; i++) {
+    int16x8_t wide = vmovl_s8(vld1_s8(p + 8 * i));
+    v.r[2 * i] = vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)));
+    v.r[2 * i + 1] = vcvtq_f32_s32(vmovl_s16(vget_high_s16(wide)));
+  }
+  return v;
+}
+
 XF_INLINE v16 v16_add(v16 a, v16 b)
 {
   XF_UNROLL

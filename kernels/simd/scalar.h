@@ -69,6 +69,13 @@ XF_INLINE v16 v16_load_f16(const uint16_t *p)
   return v;
 }
 
+XF_INLINE v16 v16_load_i8(const int8_t *p)
+{
+  v16 v;
+  for (int i = 0; i < XF_LANES; i++) v.r[i] = p[i];
+  return v;
+}
+
 XF_INLINE v16 v16_add(v16 a, v16 b)
 {
   for (int i = 0; i < XF_LANES; i++) a.r[i] += b.r[i];
