@@ -24,12 +24,11 @@ CACHES = (("packed", "f32"), ("plain", "f32"), ("plain", "bf16"), ("plain", "f16
 
 
 def number(value, is_sure=True):
-    """Two or three digits; a dash where there were too few clean samples."""
+    """Two or three digits, in parentheses where there were too few clean samples."""
     if value is None:
         return ""
-    if not is_sure:
-        return "–"
-    return f"{value:.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
+    text = f"{value:.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
+    return text if is_sure else f"({text})"
 
 
 def entry_cell(entries, key):
@@ -121,9 +120,9 @@ def standard_section(figures):
             flash = figures.select("prefill", "packed", head_dim=64, **which)
             standard = figures.select("standard", **which)
             cells += [entry_cell(flash, "median_us"), entry_cell(standard, "median_us")]
-            both = flash and standard and flash[0]["sure"] and standard[0]["sure"]
-            cells.append(f"{standard[0]['median_us'] / flash[0]['median_us']:.2f}"
-                         if both else "–")
+            cells.append(number(standard[0]["median_us"] / flash[0]["median_us"],
+                                flash[0]["sure"] and standard[0]["sure"])
+                         if flash and standard else "")
         row = memory.get(seq_len, {})
         cells += [number(row[key] / 1e6) if row else "" for key in
                   ("flash_bytes", "standard_bytes")]
@@ -162,9 +161,8 @@ def run_cell(run, key):
 def ratio(peer, ours):
     if not peer:
         return "too slow to wait for"
-    if not measured.sure(peer) or not measured.sure(ours):
-        return "–"
-    return f"**{peer['ms'] / ours['ms']:.1f}**"
+    text = f"{peer['ms'] / ours['ms']:.1f}"
+    return f"**{text}**" if measured.sure(peer) and measured.sure(ours) else f"({text})"
 
 
 def sections(figures):
@@ -213,8 +211,8 @@ def write_html(folder, figures):
 
 def headline(figures):
     machine, left_out = figures.machine, figures.left_out
-    text = (f"Machine: {machine['cpu']}. Built with {machine['compiler']}. A dash: fewer than "
-            f"{measured.LEAST_CLEAN} samples with the CPUs to themselves.")
+    text = (f"Machine: {machine['cpu']}. Built with {machine['compiler']}. In parentheses: "
+            f"fewer than {measured.LEAST_CLEAN} samples had the CPUs to themselves.")
     if left_out:
         text += f" {len(left_out)} entries were left out, the first of them {left_out[0]}."
     return text
