@@ -25,6 +25,17 @@ static struct host_row row_at(const struct xf_tile *t, const struct xf_kv_tensor
   return row;
 }
 
+/* Asks for the row that is wanted ROWS_AHEAD rows later, if it is before `end`: rows of a head lie
+ * apart, where prefetchers do not follow. */
+static void ask_ahead(const struct xf_tile *t, const struct xf_kv_tensor *tensor, const char *base,
+                      const char *scales, size_t d, size_t key, size_t end)
+{
+  enum { ROWS_AHEAD = 16 };
+  if (key + ROWS_AHEAD >= end) return;
+  struct host_row row = row_at(t, tensor, base, scales, key + ROWS_AHEAD);
+  for (size_t i = 0; i < d * xf_type_size(tensor->type); i += 64) __builtin_prefetch(row.data + i);
+}
+
 /* d floats of a row: widened exactly, or (float)q · scale. */
 static void widen_row(const xf_context *context, xf_type type, struct host_row row, size_t d,
                       float *out)
@@ -49,6 +60,7 @@ static void pack_k(const xf_context *context, const struct xf_tile *t, size_t fi
       rows[lane] = nothing;
       if (i + lane >= n) continue;
       struct host_row from = row_at(t, k, t->sequence->k, t->sequence->k_scale, begin + i + lane);
+      ask_ahead(t, k, t->sequence->k, t->sequence->k_scale, d, begin + i + lane, begin + n);
       rows[lane] = k->type == XF_F32 ? (const float *)(const void *)from.data : wide[lane];
       if (k->type != XF_F32) widen_row(context, k->type, from, d, wide[lane]);
     }
@@ -59,11 +71,12 @@ static void pack_k(const xf_context *context, const struct xf_tile *t, size_t fi
 static void pack_v(const xf_context *context, const struct xf_tile *t, size_t first, size_t n,
                    float *out)
 {
-  size_t d = t->a->kv.d_v, stride = xf_padded(d);
+  const struct xf_kv_tensor *v = &t->a->view.v;
+  size_t d = t->a->kv.d_v, stride = xf_padded(d), begin = t->sequence->kv_begin + first;
   for (size_t i = 0; i < n; i++, out += stride) {
-    struct host_row from = row_at(t, &t->a->view.v, t->sequence->v, t->sequence->v_scale,
-                                  t->sequence->kv_begin + first + i);
-    widen_row(context, t->a->view.v.type, from, d, out);
+    struct host_row from = row_at(t, v, t->sequence->v, t->sequence->v_scale, begin + i);
+    ask_ahead(t, v, t->sequence->v, t->sequence->v_scale, d, begin + i, begin + n);
+    widen_row(context, v->type, from, d, out);
     memset(out + d, 0, (stride - d) * sizeof *out);
   }
 }

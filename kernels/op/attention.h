@@ -54,6 +54,11 @@ static size_t least(const size_t *keys, size_t rows)
   return n;
 }
 
+static void ask_for(const char *row, size_t bytes)
+{
+  for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(row + i, 0, 2);
+}
+
 /* Asks for the values of panel p, of which the scores are being made. Where few rows read K and V
  * once, memory is the limit: V then arrives while K is worked on. */
 static void prefetch_values(const struct xf_attention_args *a, size_t p, size_t keys)
@@ -61,18 +66,22 @@ static void prefetch_values(const struct xf_attention_args *a, size_t p, size_t 
   size_t size = element_size(a->type), row = a->d_v * size, stride = a->v_stride * size;
   const char *v = a->v[p];
   for (size_t j = p * XF_LANES; j < keys && j < (p + 1) * XF_LANES; j++, v += stride)
-    for (size_t i = 0; i < row; i += 64) __builtin_prefetch(v + i, 0, 2);
+    ask_for(v, row);
 }
 
 /* Panel p, packed to `out` as floats, of keys that lie as rows; lanes behind the last of `keys` are
- * zeros. */
+ * zeros. Where rows lie apart prefetchers do not follow: the next panel's are asked for. */
 static void pack_keys(const struct xf_attention_args *a, size_t p, size_t keys, float *out)
 {
   static const float nothing[XF_HEAD_DIM_MAX];
+  const size_t size = element_size(a->type), stride = a->k_stride * size;
+  const bool apart = a->k_stride > a->d_k;
   float wide[XF_LANES][XF_HEAD_DIM_MAX];
   const float *rows[XF_LANES];
   for (size_t i = 0; i < XF_LANES; i++) {
-    const char *row = (const char *)a->k[p] + i * a->k_stride * element_size(a->type);
+    const char *row = (const char *)a->k[p] + i * stride;
+    if (apart && p * XF_LANES + i + XF_LANES < keys)
+      ask_for(row + XF_LANES * stride, a->d_k * size);
     rows[i] = wide[i];
     if (p * XF_LANES + i >= keys)
       rows[i] = nothing;
