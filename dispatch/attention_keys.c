@@ -33,7 +33,7 @@ static void ask_ahead(const struct xf_tile *t, const struct xf_kv_tensor *tensor
   enum { ROWS_AHEAD = 16 };
   if (key + ROWS_AHEAD >= end) return;
   struct host_row row = row_at(t, tensor, base, scales, key + ROWS_AHEAD);
-  for (size_t i = 0; i < d * xf_type_size(tensor->type); i += 64) __builtin_prefetch(row.data + i);
+  xf_ask_for(row.data, d * xf_type_size(tensor->type));
 }
 
 /* d floats of a row: widened exactly, or (float)q · scale. */

@@ -90,22 +90,12 @@ static void gather_queries(const struct xf_tile *t, size_t r0, size_t n, float *
   for (size_t i = 0; i < n * d && t->a->scale < 0; i++) q[i] = -q[i];
 }
 
-static void ask_for(const float *row, size_t n, bool to_write)
-{
-  for (size_t i = 0; i < n; i += 64 / sizeof *row) {
-    if (to_write)
-      __builtin_prefetch(row + i, 1);
-    else
-      __builtin_prefetch(row + i);
-  }
-}
-
 /* Asks for where the results of n rows go and for the queries of the next rows. */
-static void ask_ahead(const struct xf_tile *t, size_t r0, size_t n)
+static void ask_for_rows(const struct xf_tile *t, size_t r0, size_t n)
 {
-  for (size_t r = r0; r < r0 + n; r++) ask_for(xf_tile_out(t, r), t->a->kv.d_v, true);
+  for (size_t r = r0; r < r0 + n; r++) xf_ask_for(xf_tile_out(t, r), t->a->kv.d_v * sizeof(float));
   for (size_t r = r0 + n; r < xf_min(r0 + 2 * n, t->rows); r++)
-    ask_for(query_of(t, r), t->a->kv.d_k, false);
+    xf_ask_for(query_of(t, r), t->a->kv.d_k * sizeof(float));
 }
 
 /* The bias of row r for the keys: the mask's, plus ALiBi's slope · distance (≤ 0 for the past). */
@@ -154,7 +144,7 @@ void xf_tile_partial(const xf_context *context, const struct xf_tile *t, size_t 
     return;
   }
   gather_queries(t, r0, n, scratch->q);
-  if (most >= WORTH_ASKING) ask_ahead(t, r0, n);
+  if (most >= WORTH_ASKING) ask_for_rows(t, r0, n);
   float scale = scale_of(t->a);
   bool adjusted = has_bias(t->a) || t->a->soft_cap != 0;
   struct xf_attention_args args = {.type = keys->type,

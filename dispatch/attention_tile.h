@@ -48,6 +48,12 @@ static inline size_t xf_padded(size_t d)
   return xf_round_up(d, XF_LANES);
 }
 
+/* Asks memory for a row that will be used soon. */
+static inline void xf_ask_for(const void *row, size_t bytes)
+{
+  for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)row + i);
+}
+
 static inline bool xf_lies_in_rows(const struct xf_attention *a, const struct xf_kv_tensor *x)
 {
   return a->view.page_len == SIZE_MAX && x->token > 0 && x->type != XF_I8;
