@@ -19,20 +19,22 @@ size_t xf_panel_bytes(xf_type type, size_t k)
   return k * XF_LANES * xf_type_size(type);
 }
 
-/* Row `row` of the matrices, one below the other; past the last one: none. */
-static struct xf_quant_row row_of(const struct pack *pack, size_t row)
+/* Row `row` of the matrices, one below the other; past the last one: none. *step: bytes from one of
+ * its 16-bit numbers to the next. */
+static struct xf_quant_row row_of(const struct pack *pack, size_t row, size_t *step)
 {
   struct xf_quant_row out = {NULL, 0};
   if (row >= pack->part->n) return out;
   const struct xf_matrix *matrix = pack->matrices;
   for (; row >= matrix->n; matrix++) row -= matrix->n;
   out.data = xf_matrix_row(matrix, row, &out.scale);
+  *step = matrix->step ? matrix->step : sizeof(uint16_t);
   return out;
 }
 
-static void place_16(const char *row, size_t k, uint16_t *panel, size_t lane)
+static void place_16(const char *row, size_t step, size_t k, uint16_t *panel, size_t lane)
 {
-  for (size_t i = 0; i < k; i++) memcpy(panel + i * XF_LANES + lane, row + 2 * i, 2);
+  for (size_t i = 0; i < k; i++) memcpy(panel + i * XF_LANES + lane, row + step * i, 2);
 }
 
 static void place_32(const char *row, size_t k, float *panel, size_t lane)
@@ -47,7 +49,9 @@ static void pack_panel(void *arg, size_t slot, size_t panel)
   const struct xf_linear_part *part = pack->part;
   char *to = pack->panels + panel * pack->panel_bytes;
   struct xf_quant_row rows[XF_LANES];
-  for (size_t lane = 0; lane < XF_LANES; lane++) rows[lane] = row_of(pack, panel * XF_LANES + lane);
+  size_t steps[XF_LANES];
+  for (size_t lane = 0; lane < XF_LANES; lane++)
+    rows[lane] = row_of(pack, panel * XF_LANES + lane, &steps[lane]);
   if (xf_is_quant(part->type)) {
     xf_quant_pack(part->type, pack->k, rows, to);
     return;
@@ -57,7 +61,7 @@ static void pack_panel(void *arg, size_t slot, size_t panel)
     if (part->type == XF_F32)
       place_32(rows[lane].data, pack->k, (float *)to, lane);
     else
-      place_16(rows[lane].data, pack->k, (uint16_t *)to, lane);
+      place_16(rows[lane].data, steps[lane], pack->k, (uint16_t *)to, lane);
   }
 }
 

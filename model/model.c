@@ -122,7 +122,7 @@ void xf_model_get_info(const xf_model *model, xf_model_info *info)
       .tied_embeddings = c->tied,
       .bos_token_id = c->bos,
       .n_eos_token_ids = (uint32_t)c->n_eos,
-      .weight_type = model->weights.layers[0].qkv.parts[0].type,
+      .weight_type = model->weights.type,
       .parameters = model->weights.parameters,
   };
   info->n_types = (uint32_t)xf_weights_types(&model->weights, info->types);

@@ -53,7 +53,10 @@ static xf_status pack(const struct loader *loader, const struct xf_source *sourc
                       struct xf_linear *out)
 {
   struct xf_matrix matrices[XF_LINEAR_PARTS];
-  for (size_t i = 0; i < n; i++) matrices[i] = sources[i].matrix;
+  for (size_t i = 0; i < n; i++) {
+    matrices[i] = sources[i].matrix;
+    xf_matrix_narrow(loader->context, &matrices[i]);
+  }
   xf_status status = xf_linear_pack(loader->context, matrices, n, out, loader->error);
   for (size_t i = 0; i < n; i++) xf_checkpoint_release(sources[i].tensor);
   loader->out->has_quants |= status == XF_OK && xf_linear_has_quants(out);
@@ -69,6 +72,7 @@ static xf_status map_linear(const struct loader *loader, size_t layer, const str
   xf_status status = xf_packed_map(loader->out->checkpoint, loader->packed, parts[0].role, layer,
                                    columns, k, out, loader->error);
   if (status != XF_OK) return status;
+  if (parts[0].role == XF_Q && layer == 0) loader->out->type = out->parts[0].type;
   loader->out->has_quants |= xf_linear_has_quants(out);
   if (parts[0].role != XF_HEAD || !loader->config->tied)
     loader->out->parameters += (uint64_t)columns * k;
@@ -84,6 +88,7 @@ static xf_status load_linear(const struct loader *loader, size_t layer, const st
     xf_status status = get_matrix(loader, parts[i].role, layer, parts[i].n, k, &sources[i]);
     if (status != XF_OK) return status;
   }
+  if (parts[0].role == XF_Q && layer == 0) loader->out->type = sources[0].matrix.type;
   return pack(loader, sources, n, out);
 }
 

@@ -27,6 +27,7 @@ struct xf_weights {
   struct xf_linear head; /* [vocab, hidden] */
   float *inv_freq;       /* [head_dim/2] */
   uint64_t parameters;
+  xf_type type;    /* of the first layer's q, in the checkpoint */
   bool has_quants; /* 8- or 4-bit weights in a linear layer */
 };
 

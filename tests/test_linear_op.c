@@ -152,6 +152,43 @@ static void test_layers(void **state)
   }
 }
 
+/* f32 that is bf16, in rows with gaps; `one`: but for the last number of that row. */
+static struct layer narrow_layer(struct rng *rng, size_t n, size_t k, size_t gap, size_t one)
+{
+  struct layer l = {.n_parts = 1, .n = n, .k = k, .w = malloc(n * k * sizeof(float))};
+  char *memory = l.memory[0] = malloc((n * (k + gap) + 1) * sizeof(float));
+  assert_true(l.w && memory);
+  memset(memory, 0xA5, (n * (k + gap) + 1) * sizeof(float));
+  fill_array(rng, FILL_NORMAL, n * k, l.w);
+  for (size_t i = 0; i < n * k; i++) l.w[i] = rounded_to(XF_BF16, l.w[i]);
+  if (one < n) l.w[one * k + k - 1] = nextafterf(1, 2);
+  for (size_t r = 0; r < n; r++)
+    memcpy(memory + 1 + r * (k + gap) * sizeof(float), l.w + r * k, k * sizeof(float));
+  l.parts[0] = (struct xf_matrix){
+      .data = memory + 1, .type = XF_F32, .n = n, .k = k, .gap = (ptrdiff_t)(gap * sizeof(float))};
+  return l;
+}
+
+static void test_narrow(void **state)
+{
+  (void)state;
+  struct rng rng = {2};
+  for (const struct xf_kernels *kernels = NULL; (kernels = next_isa(kernels));) {
+    xf_context *context = context_new(kernels->name, 3, thread_each);
+    for (size_t i = 0; i < scaled(15); i++) {
+      size_t n = 1 + rng_below(&rng, 60), k = 1 + rng_below(&rng, MOST_K), gap = rng_below(&rng, 4);
+      size_t one = i % 2 ? n : rng_below(&rng, n); /* none, or that row */
+      struct layer l = narrow_layer(&rng, n, k, gap, one);
+      this_case("n %zu k %zu gap %zu one %zu", n, k, gap, one);
+      xf_matrix_narrow(context, &l.parts[0]);
+      expect_true("type", kernels->name, l.parts[0].type == (one < n ? XF_F32 : XF_BF16));
+      check_layer(&rng, &l, context);
+      layer_free(&l);
+    }
+    xf_context_destroy(context);
+  }
+}
+
 static void test_shapes_that_disagree(void **state)
 {
   (void)state;
@@ -170,7 +207,7 @@ static void test_shapes_that_disagree(void **state)
 
 int main(void)
 {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_layers),
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_layers), cmocka_unit_test(test_narrow),
                                      cmocka_unit_test(test_shapes_that_disagree),
                                      cmocka_unit_test(test_required_isas)};
   return cmocka_run_group_tests_name("linear operator", tests, set_up, tear_down);

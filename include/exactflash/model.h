@@ -59,7 +59,8 @@ typedef struct xf_model_options {
  * or .tflite file. The context must outlive the model. options may be NULL. Weights are packed
  * once, in their own type (f32, f16, bf16; from GGUF also Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K,
  * Q6_K and mixes of them, and I8 with a tensor of f32 row scales named .scale in place of .weight);
- * the files are mapped, and closed again when this returns, except the embedding's, and packed
+ * matrices of f32 whose numbers are all bf16's take half: as bf16, with the same bits of results.
+ * The files are mapped, and closed again when this returns, except the embedding's, and packed
  * ones, which are read in place. */
 XF_API xf_status xf_model_open(const xf_context *context, const char *path,
                                const xf_model_options *options, xf_model **out, xf_error *error);
@@ -84,7 +85,7 @@ typedef struct xf_model_info {
   int32_t bos_token_id;     /* −1: none */
   int32_t eos_token_ids[8]; /* the first n_eos_token_ids */
   uint32_t n_eos_token_ids;
-  xf_type weight_type; /* of the first layer's q_proj */
+  xf_type weight_type; /* of the first layer's q_proj, in the file */
   uint64_t parameters;
   uint64_t weight_bytes;   /* in memory, packed */
   xf_type_share types[12]; /* the first n_types: what weight_bytes is made of, most bytes first */
