@@ -19,7 +19,7 @@ enum { THREADS_MAX = 1024 };
 
 static xf_status start_threads(xf_context *context, bool pin, xf_error *error)
 {
-  context->own_pool = xf_pool_create(context->threads, pin);
+  context->own_pool = xf_pool_create(context->threads, pin, XF_POOL_AWAKE);
   if (!context->own_pool)
     return xf_fail(error, XF_E_MEMORY, "cannot start %u threads", context->threads);
   context->parallel_for = xf_pool_run;

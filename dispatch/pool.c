@@ -41,6 +41,7 @@ struct xf_pool {
   size_t started; /* workers that run */
   bool stop;
   bool pin;
+  bool awake;            /* wait for work so at first */
   bool crowded;          /* more threads than cores: waiting awake would keep others from working */
   pthread_mutex_t owner; /* held by the caller whose loop it is */
   bool *taken;           /* [threads]: of the indices below that number */
@@ -69,7 +70,7 @@ static void relax(void)
 static void wait_for_work(struct xf_pool *pool)
 {
   unsigned seen = pool->loops;
-  if (!pool->crowded) {
+  if (pool->awake) {
     pthread_mutex_unlock(&pool->lock);
     int64_t end = nanoseconds() + AWAKE_NANOSECONDS;
     while (pool->loops == seen && nanoseconds() < end) relax();
@@ -154,7 +155,7 @@ void xf_pool_run(void *arg, size_t n, xf_task task, void *task_arg)
   pthread_mutex_unlock(&pool->owner);
 }
 
-struct xf_pool *xf_pool_create(size_t threads, bool pin)
+struct xf_pool *xf_pool_create(size_t threads, bool pin, enum xf_pool_waiting waiting)
 {
   struct xf_pool *pool = xf_alloc_zeroed(1, sizeof *pool);
   if (!pool) return NULL;
@@ -166,6 +167,7 @@ struct xf_pool *xf_pool_create(size_t threads, bool pin)
   pthread_cond_init(&pool->done, NULL);
   pool->pin = pin;
   pool->crowded = threads > xf_default_threads();
+  pool->awake = waiting == XF_POOL_AWAKE && !pool->crowded;
   pool->workers = xf_alloc(threads - 1, sizeof *pool->workers);
   pool->taken = xf_alloc_zeroed(threads, sizeof *pool->taken);
   while (pool->workers && pool->taken && pool->n_workers < threads - 1 &&

@@ -10,9 +10,14 @@
 
 struct xf_pool;
 
+enum xf_pool_waiting {
+  XF_POOL_AWAKE, /* for some microseconds: loops follow each other */
+  XF_POOL_SLEEPS /* others work on the same cores between loops */
+};
+
 /* threads ≥ 2 counts the caller; pin: each of the others stays on a core of its own. NULL when
  * memory or threads are lacking. */
-struct xf_pool *xf_pool_create(size_t threads, bool pin);
+struct xf_pool *xf_pool_create(size_t threads, bool pin, enum xf_pool_waiting waiting);
 /* No loop may be running. NULL is allowed. */
 void xf_pool_destroy(struct xf_pool *pool);
 

@@ -83,7 +83,8 @@ static void give_places(xf_attention_desc *d)
   if (d->mask.rank) d->mask.data = behind;
 }
 
-xf_status xf_litert_attention_workspace(const xf_context *engine, const TfLiteContext *context,
+xf_status xf_litert_attention_workspace(const struct xf_litert_engine *engine,
+                                        const TfLiteContext *context,
                                         const struct xf_composite *composite, size_t *bytes,
                                         xf_error *error)
 {
@@ -92,8 +93,11 @@ xf_status xf_litert_attention_workspace(const xf_context *engine, const TfLiteCo
   if (!status) status = describe(context, composite, &d, error);
   if (status) return status;
   give_places(&d);
-  status = xf_attention_workspace(engine, &d, 0, bytes, error);
+  size_t alone = 0;
+  status = xf_attention_workspace(engine->all, &d, 0, bytes, error);
+  if (!status) status = xf_attention_workspace(engine->alone, &d, 0, &alone, error);
   if (status) return status;
+  if (*bytes < alone) *bytes = alone;
   *bytes = xf_round_up(*bytes, sizeof(int64_t)) + lengths_bytes(&d);
   return XF_OK;
 }
@@ -120,7 +124,18 @@ static void take_lengths(xf_attention_desc *d, int64_t *kv_len, int64_t *q_first
   d->mask = (xf_view){0};
 }
 
-xf_status xf_litert_attention_run(const xf_context *engine, const TfLiteContext *context,
+/* As xf_litert_engine_for counts it. */
+static double work_of(const xf_attention_desc *d)
+{
+  double keys = 0, heads = (double)d->q.shape[2] * (double)d->q.shape[1];
+  for (int64_t b = 0; b < d->q.shape[0]; b++)
+    keys += (double)(d->kv.kv_len ? d->kv.kv_len[b] : d->kv.k.shape[1]);
+  return keys * (heads + 4 * (double)d->kv.k.shape[2]) *
+         (double)(d->kv.k.shape[3] + d->kv.v.shape[3]);
+}
+
+xf_status xf_litert_attention_run(const struct xf_litert_engine *engine,
+                                  const TfLiteContext *context,
                                   const struct xf_composite *composite, void *workspace,
                                   size_t bytes, xf_error *error)
 {
@@ -133,5 +148,5 @@ xf_status xf_litert_attention_run(const xf_context *engine, const TfLiteContext 
   bytes -= lengths_bytes(&d);
   int64_t *kv_len = (int64_t *)(void *)((char *)workspace + bytes);
   if (d.mask.data) take_lengths(&d, kv_len, kv_len + d.q.shape[0]);
-  return xf_attention(engine, &d, workspace, bytes, error);
+  return xf_attention(xf_litert_engine_for(engine, work_of(&d)), &d, workspace, bytes, error);
 }

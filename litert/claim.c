@@ -10,7 +10,7 @@
 struct claims {
   TfLiteContext *graph;
   struct xf_litert *delegate;
-  const xf_context *engine;
+  const struct xf_litert_engine *engine;
   size_t plan;           /* nodes of the graph */
   TfLiteIntArray *nodes; /* with room for all of them */
   size_t n[XF_COMPOSITE_KINDS];

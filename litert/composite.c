@@ -111,9 +111,9 @@ static xf_status check_rms_norm(const TfLiteContext *context, const struct xf_co
                  xf_composite_name(XF_COMPOSITE_RMS_NORM));
 }
 
-xf_status xf_composite_workspace(const xf_context *engine, const TfLiteContext *context,
-                                 const struct xf_composite *composite, size_t *bytes,
-                                 xf_error *error)
+xf_status xf_composite_workspace(const struct xf_litert_engine *engine,
+                                 const TfLiteContext *context, const struct xf_composite *composite,
+                                 size_t *bytes, xf_error *error)
 {
   *bytes = 0;
   return composite->kind == XF_COMPOSITE_RMS_NORM
@@ -135,18 +135,19 @@ bool xf_composite_shape_output(TfLiteContext *context, const struct xf_composite
   return context->ResizeTensor(context, out, copy) == kTfLiteOk;
 }
 
-static xf_status run_rms_norm(const xf_context *engine, const TfLiteContext *context,
+static xf_status run_rms_norm(const struct xf_litert_engine *engine, const TfLiteContext *context,
                               const struct xf_composite *composite, xf_error *error)
 {
   const TfLiteTensor *x = &context->tensors[composite->rms_norm.x];
   int64_t n = last_size(x), row = n * (int64_t)sizeof(float);
   xf_view rows = {x->data, XF_F32, 2, {(int64_t)x->bytes / row, n}, {row, sizeof(float)}}, y = rows;
   y.data = context->tensors[composite->out].data;
-  return xf_rms_norm(engine, &rows, context->tensors[composite->rms_norm.w].data,
-                     composite->rms_norm.epsilon, &y, error);
+  return xf_rms_norm(xf_litert_engine_for(engine, 8.0 * (double)(x->bytes / sizeof(float))), &rows,
+                     context->tensors[composite->rms_norm.w].data, composite->rms_norm.epsilon, &y,
+                     error);
 }
 
-xf_status xf_composite_run(const xf_context *engine, const TfLiteContext *context,
+xf_status xf_composite_run(const struct xf_litert_engine *engine, const TfLiteContext *context,
                            const struct xf_composite *composite, void *workspace, size_t bytes,
                            xf_error *error)
 {

@@ -4,8 +4,8 @@
 
 #include <stdbool.h>
 
-#include "exactflash/context.h"
 #include "litert/abi.h"
+#include "litert/engine.h"
 
 enum xf_composite_kind { XF_COMPOSITE_ATTENTION, XF_COMPOSITE_RMS_NORM, XF_COMPOSITE_KINDS };
 
@@ -36,13 +36,13 @@ xf_status xf_composite_read(const TfLiteContext *context, const TfLiteNode *node
                             struct xf_composite *out, xf_error *error);
 
 /* The memory that a run needs with the tensors' shapes as they are, which must fit each other. */
-xf_status xf_composite_workspace(const xf_context *engine, const TfLiteContext *context,
-                                 const struct xf_composite *composite, size_t *bytes,
-                                 xf_error *error);
+xf_status xf_composite_workspace(const struct xf_litert_engine *engine,
+                                 const TfLiteContext *context, const struct xf_composite *composite,
+                                 size_t *bytes, xf_error *error);
 /* Gives the output the shape of q or x. False: LiteRT could not. */
 bool xf_composite_shape_output(TfLiteContext *context, const struct xf_composite *composite);
 /* workspace: aligned to 64, of that size. */
-xf_status xf_composite_run(const xf_context *engine, const TfLiteContext *context,
+xf_status xf_composite_run(const struct xf_litert_engine *engine, const TfLiteContext *context,
                            const struct xf_composite *composite, void *workspace, size_t bytes,
                            xf_error *error);
 

@@ -11,20 +11,6 @@ XF_PLUGIN TfLiteDelegate *tflite_plugin_create_delegate(const char *const *keys,
                                                         void (*report_error)(const char *));
 XF_PLUGIN void tflite_plugin_destroy_delegate(TfLiteDelegate *delegate);
 
-static xf_status make_engine(const struct xf_litert_options *options, uint32_t threads,
-                             struct xf_litert_engine **out, xf_error *error)
-{
-  xf_context_options context = {.struct_size = sizeof context,
-                                .isa = options->isa[0] ? options->isa : NULL,
-                                .threads = threads};
-  struct xf_litert_engine *engine = *out = xf_alloc_zeroed(1, sizeof *engine);
-  if (!engine) return xf_fail(error, XF_E_MEMORY, "out of memory");
-  engine->threads = threads;
-  xf_status status = xf_context_create(&context, &engine->context, error);
-  if (status) xf_free(engine);
-  return status;
-}
-
 /* An interpreter that was not told a number runs with one thread. */
 static uint32_t threads_for(const struct xf_litert *delegate, const TfLiteContext *graph)
 {
@@ -33,7 +19,7 @@ static uint32_t threads_for(const struct xf_litert *delegate, const TfLiteContex
 }
 
 xf_status xf_litert_get_engine(struct xf_litert *delegate, const TfLiteContext *graph,
-                               const xf_context **out, xf_error *error)
+                               const struct xf_litert_engine **out, xf_error *error)
 {
   xf_status status = XF_OK;
   uint32_t threads = threads_for(delegate, graph);
@@ -41,14 +27,14 @@ xf_status xf_litert_get_engine(struct xf_litert *delegate, const TfLiteContext *
   struct xf_litert_engine *engine = delegate->engines;
   while (engine && engine->threads != threads) engine = engine->next;
   if (!engine) {
-    status = make_engine(&delegate->options, threads, &engine, error);
+    status = xf_litert_engine_create(&delegate->options, threads, &engine, error);
     if (!status) {
       engine->next = delegate->engines;
       delegate->engines = engine;
     }
   }
   pthread_mutex_unlock(&delegate->lock);
-  if (!status) *out = engine->context;
+  if (!status) *out = engine;
   return status;
 }
 
@@ -126,8 +112,7 @@ void tflite_plugin_destroy_delegate(TfLiteDelegate *base)
   while (delegate->engines) {
     struct xf_litert_engine *engine = delegate->engines;
     delegate->engines = engine->next;
-    xf_context_destroy(engine->context);
-    xf_free(engine);
+    xf_litert_engine_destroy(engine);
   }
   xf_litert_options_close(&delegate->options);
   pthread_mutex_destroy(&delegate->lock);

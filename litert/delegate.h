@@ -4,16 +4,8 @@
 
 #include <pthread.h>
 
-#include "exactflash/context.h"
 #include "litert/abi.h"
-#include "litert/options.h"
-
-/* A context of ours for each number of threads that interpreters have asked for. */
-struct xf_litert_engine {
-  xf_context *context;
-  uint32_t threads;
-  struct xf_litert_engine *next;
-};
+#include "litert/engine.h"
 
 /* The memory in which a graph's nodes, which run one after another, compute. */
 struct xf_litert_scratch {
@@ -27,14 +19,14 @@ struct xf_litert_scratch {
 struct xf_litert {
   TfLiteDelegate base; /* first: LiteRT has its address */
   struct xf_litert_options options;
-  pthread_mutex_t lock; /* of the lists */
-  struct xf_litert_engine *engines;
+  pthread_mutex_t lock;             /* of the lists */
+  struct xf_litert_engine *engines; /* for each number of threads that was asked for */
   struct xf_litert_scratch *scratches;
 };
 
 /* The one with that interpreter's number of threads; it lives as long as the delegate. */
 xf_status xf_litert_get_engine(struct xf_litert *delegate, const TfLiteContext *graph,
-                               const xf_context **out, xf_error *error);
+                               const struct xf_litert_engine **out, xf_error *error);
 
 /* The graph's memory, for one more user, and for one less (NULL is allowed). */
 struct xf_litert_scratch *xf_litert_get_scratch(struct xf_litert *delegate,

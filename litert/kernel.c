@@ -5,7 +5,7 @@
 
 struct kernel {
   struct xf_litert *delegate;
-  const xf_context *engine;
+  const struct xf_litert_engine *engine;
   struct xf_litert_scratch *scratch;
   size_t n;
   struct xf_composite composites[];

@@ -40,7 +40,7 @@ static void test_every_index_once(void **state)
 {
   (void)state;
   for (size_t threads = 2; threads <= 6; threads += 2) {
-    struct xf_pool *pool = xf_pool_create(threads, false);
+    struct xf_pool *pool = xf_pool_create(threads, false, XF_POOL_AWAKE);
     assert_non_null(pool);
     for (size_t n = 0; n <= INDICES; n++) {
       struct count count = {0};
@@ -53,10 +53,9 @@ static void test_every_index_once(void **state)
   }
 }
 
-static void test_threads_help(void **state)
+static void check_threads_help(enum xf_pool_waiting waiting)
 {
-  (void)state;
-  struct xf_pool *pool = xf_pool_create(3, false);
+  struct xf_pool *pool = xf_pool_create(3, false, waiting);
   struct count count = {.slow = true};
   xf_pool_run(pool, INDICES, count_index, &count);
   expect_calls(&count, INDICES, 1);
@@ -64,11 +63,17 @@ static void test_threads_help(void **state)
   xf_pool_destroy(pool);
 }
 
-/* Loops begun while threads sleep, and while they wait awake. */
-static void test_loops_after_pauses(void **state)
+static void test_threads_help(void **state)
 {
   (void)state;
-  struct xf_pool *pool = xf_pool_create(4, false);
+  check_threads_help(XF_POOL_AWAKE);
+  check_threads_help(XF_POOL_SLEEPS);
+}
+
+/* Loops begun while threads sleep, and while they wait awake. */
+static void check_loops_after_pauses(enum xf_pool_waiting waiting)
+{
+  struct xf_pool *pool = xf_pool_create(4, false, waiting);
   struct count count = {0};
   for (unsigned i = 1; i <= 200; i++) {
     const struct timespec pause = {.tv_nsec = (long)(i % 5) * 60000};
@@ -77,6 +82,13 @@ static void test_loops_after_pauses(void **state)
     expect_calls(&count, INDICES, i);
   }
   xf_pool_destroy(pool);
+}
+
+static void test_loops_after_pauses(void **state)
+{
+  (void)state;
+  check_loops_after_pauses(XF_POOL_AWAKE);
+  check_loops_after_pauses(XF_POOL_SLEEPS);
 }
 
 static void *run_loops(void *pool)
@@ -92,7 +104,7 @@ static void *run_loops(void *pool)
 static void test_callers_at_once(void **state)
 {
   (void)state;
-  struct xf_pool *pool = xf_pool_create(3, false);
+  struct xf_pool *pool = xf_pool_create(3, false, XF_POOL_SLEEPS);
   pthread_t callers[3];
   for (int i = 0; i < 3; i++)
     assert_int_equal(pthread_create(&callers[i], NULL, run_loops, pool), 0);
@@ -103,7 +115,7 @@ static void test_callers_at_once(void **state)
 static void test_unused_pools(void **state)
 {
   (void)state;
-  for (size_t i = 0; i < 50; i++) xf_pool_destroy(xf_pool_create(2 + i % 7, i % 2));
+  for (size_t i = 0; i < 50; i++) xf_pool_destroy(xf_pool_create(2 + i % 7, i % 2, XF_POOL_AWAKE));
   xf_pool_destroy(NULL);
 }
 
@@ -112,7 +124,7 @@ static void test_unused_pools(void **state)
 static void test_fork(void **state)
 {
   (void)state;
-  struct xf_pool *pool = xf_pool_create(4, false);
+  struct xf_pool *pool = xf_pool_create(4, false, XF_POOL_AWAKE);
   struct count count = {0};
   for (unsigned i = 1; i <= 20; i++) {
     xf_pool_run(pool, INDICES, count_index, &count);
@@ -159,7 +171,7 @@ static void test_pinning(void **state)
   (void)state;
   cpu_set_t before, after;
   assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
-  struct xf_pool *pool = xf_pool_create(3, true);
+  struct xf_pool *pool = xf_pool_create(3, true, XF_POOL_AWAKE);
   struct masks masks = {.caller = pthread_self()};
   xf_pool_run(pool, INDICES, read_mask, &masks);
   assert_true(masks.workers > 0);

@@ -112,6 +112,16 @@ def test_decode_costs_what_is_used():
     assert times[15] < times[16383] / 5
 
 
+@pytest.mark.parametrize("queries, keys", [(1, 300), (70, 700), (1, 5000)])
+def test_threads_have_the_same_bits(queries, keys):
+    """Of attentions that one thread computes, and of those large enough for all."""
+    q, k, v = tensors(1, queries, keys, 8, 2, 64)
+    mask = causal(queries, keys, keys - queries)[None, None]
+    wanted = check(q, k, v, mask, threads=1)
+    for threads in (2, 5):
+        assert np.array_equal(check(q, k, v, mask, threads=threads), wanted)
+
+
 def timed(call):
     start = time.perf_counter()
     call()
