@@ -167,7 +167,8 @@ _KEEP = 64 << 20  # bytes of workspace that a thread keeps for its next call
 
 def workspace(size: int) -> c_void_p:
     """At least `size` bytes aligned to 64, this thread's own, until its next call."""
-    if _workspace.size < size or _workspace.size > max(size, _KEEP):
+    have = _workspace.size
+    if have < size or (have > _KEEP and have > size):
         _workspace.memory = (c_char * (size + 63))()
         _workspace.size = size
         _workspace.pointer = c_void_p((addressof(_workspace.memory) + 63) & ~63)

@@ -12,6 +12,10 @@ from exactflash._library import call, lib
 LAYOUTS = ("bshd", "bhsd")
 SPLITS = ("auto", "never", "always")
 
+# xf_attention without argument types, whose conversions take a microsecond: all its arguments are
+# objects of ctypes. Returns the status.
+run_unchecked = lib["xf_attention"]
+
 
 def _ordered(x: Array, layout: str, rank: int) -> Array:
     """x as [batch, sequence, heads, …], of `rank` dimensions: a batch of one where x has one less."""
@@ -48,6 +52,7 @@ class Call:
         _arrays.choice(layout, LAYOUTS, "layout")
         self.layout = layout
         self.desc = _abi.AttentionDesc(struct_size=sizeof(_abi.AttentionDesc))
+        self.reference, self.size = byref(self.desc), c_size_t()  # the size of a workspace
         self.like = q
         self.rank = len(q.shape)
         self.q, self.k, self.v = (
@@ -101,7 +106,7 @@ class Call:
         """The fields that are integers, one for each sequence."""
         for name, given in counts.items():
             if given is not None:
-                array = _arrays.integers(given, self.q.shape[0], name)
+                array = _arrays.integers(given, self.desc.q.shape[0], name)
                 setattr(target, name, addressof(array))
                 self.keep.append(array)
 
@@ -125,15 +130,13 @@ class Call:
 
     def prepare(self, context: Context) -> None:
         """Checks the descriptor, and finds how much workspace it takes."""
-        size = c_size_t()
-        self.context, self.reference = context, byref(self.desc)
-        call(lib.xf_attention_workspace, context._handle.pointer, self.reference, 0, byref(size))
-        self.size = size.value
+        self.context = context
+        call(lib.xf_attention_workspace, context._handle.pointer, self.reference, 0, byref(self.size))
 
     def run(self) -> None:
         """Runs it, without the GIL."""
-        space = _arrays.workspace(self.size)
-        call(lib.xf_attention, self.context._handle.pointer, self.reference, space, self.size)
+        space = _arrays.workspace(self.size.value)
+        call(run_unchecked, self.context._handle.pointer, self.reference, space, self.size)
 
 
 def attention(

@@ -14,15 +14,17 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from ctypes import byref
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from exactflash import _masks
-from exactflash._attention import Call
+from exactflash import _abi, _arrays, _context, _masks
+from exactflash._attention import Call, run_unchecked
 from exactflash._attention import attention as _attention
-from exactflash._context import Context, default_context
+from exactflash._context import Context
+from exactflash._errors import ShapeError, UnsupportedError
 
 _HALVES = (torch.float16, torch.bfloat16)
 
@@ -34,34 +36,63 @@ _SCHEMA = (
 
 
 class _Plan(Call):
-    """A call that is made again and again, with other addresses: layer after layer, for one. Its result
-    is [batch, q_len, q_heads, d_v]."""
+    """A call that is made again and again, with other addresses and, token after token, other keys. Its
+    result is [batch, q_len, q_heads, d_v]."""
 
     def __init__(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, options: dict[str, Any],
-        positions: dict[str, Any], context: Context,
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, options: dict[str, Any], context: Context
     ) -> None:  # fmt: skip
         super().__init__(q, k, v, "bhsd", None)
-        desc = self.desc
         for name, value in options.items():
-            setattr(desc, name, value)
-        self.set_positions(desc, q_first=positions.get("q_first"))
-        self.set_positions(
-            desc.kv, kv_begin=positions.get("kv_begin"), kv_len=positions.get("kv_len")
-        )
-        self.shape = (q.shape[0], q.shape[2], q.shape[1], v.shape[3])
-        self.set_results(torch.empty(self.shape, dtype=torch.float32).transpose(1, 2), False)
-        self.prepare(context)
-        self.views = desc.q, desc.kv.k, desc.kv.v, desc.out
+            setattr(self.desc, name, value)
+        batch, heads, rows, _ = q.shape
+        self.shape = batch, rows, heads, v.shape[-1]
+        out = torch.empty(self.shape, dtype=torch.float32)
+        self.strides = out.stride()
+        self.set_results(out.transpose(1, 2), False)
+        self.causal = bool(options["causal"])
+        self.views = self.desc.q, self.desc.kv.k, self.desc.kv.v, self.desc.out
+        self.keys: Any = None  # that it is fit for
+        self.context, self.handle = context, context._handle.pointer
+        self.error = _abi.Error()
+        self.told = byref(self.error)
         del self.like, self.q, self.k, self.v  # nobody's memory is kept
 
-    def again(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """The same with other tensors, of the same types, shapes and strides."""
-        out = torch.empty(self.shape, dtype=torch.float32)
+    def _fit(self, keys: Any) -> None:
+        """Makes it one for other keys: see _planned()."""
+        self.keys = None
+        shapes = (keys[0], keys[1], self.views[1]), (keys[2], keys[3], self.views[2])
+        for shape, stride, view in shapes:
+            if len(shape) != 4:
+                raise ShapeError(f"k, v: have {len(keys[0])} and {len(keys[2])} dimensions, not 4")
+            size = _arrays.item_size(view.type)
+            dense = 1 if shape[3] == 1 or 0 in shape else stride[3]
+            view.shape[:] = shape[0], shape[2], shape[1], shape[3]
+            view.stride[:] = stride[0] * size, stride[2] * size, stride[1] * size, dense * size
+        positions: _masks.Pattern | None = keys[4]
+        if positions or self.keep:
+            desc, kv = self.desc, self.desc.kv
+            desc.q_first = kv.kv_begin = kv.kv_len = None
+            self.keep.clear()
+        if positions:
+            self.set_positions(desc, q_first=positions.q_first)
+            self.set_positions(kv, kv_begin=positions.kv_begin, kv_len=positions.kv_len)
+        elif self.causal:
+            self.set_positions(self.desc, q_first=0)
+        self.keys = keys
+
+    def again(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, keys: Any) -> torch.Tensor:
+        """The same with other tensors; all but what `keys` tells of them is as it was."""
+        out = torch.empty_strided(self.shape, self.strides, dtype=torch.float32)
         views = self.views
         views[0].data, views[1].data = q.data_ptr(), k.data_ptr()
         views[2].data, views[3].data = v.data_ptr(), out.data_ptr()
-        self.run()
+        if self.keys != keys:
+            self._fit(keys)
+        space = _arrays.workspace(self.size.value)
+        if run_unchecked(self.handle, self.reference, space, self.size, self.told):
+            self.prepare(self.context)  # the workspace may be too small for these keys
+            self.run()
         return out
 
 
@@ -78,21 +109,19 @@ def _planned(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool, scale: float, soft_cap: float,
     window: int, positions: _masks.Pattern | None,
 ) -> torch.Tensor:  # fmt: skip
-    """Attention without arrays beside q, k and v."""
+    """Attention without arrays beside q, k and v, of four dimensions."""
+    keys = k.shape, k.stride(), v.shape, v.stride(), positions
     key = (
-        q.shape, q.stride(), k.shape, k.stride(), v.shape, v.stride(), q.dtype, k.dtype, v.dtype,
-        causal, scale, soft_cap, window, positions,
+        q.shape, q.stride(), keys[2][-1], q.dtype, k.dtype, v.dtype, causal, scale, soft_cap, window,
     )  # fmt: skip
     plan = _plans.known.get(key)
-    context = default_context()
-    if plan is None or plan.context is not context:
+    if plan is None or plan.context is not _context._default:
         options = {"causal": int(causal), "scale": scale, "soft_cap": soft_cap, "window": window}
-        places = positions._asdict() if positions else {"q_first": 0} if causal else {}
-        plan = _Plan(q, k, v, options, places, context)
+        plan = _Plan(q, k, v, options, _context.default_context())
         if len(_plans.known) >= _PLANS_MAX:
             _plans.known.clear()
         _plans.known[key] = plan
-    return plan.again(q, k, v)
+    return plan.again(q, k, v, keys)
 
 
 def _pattern(mask: torch.Tensor, shape: tuple[int, ...], window: int) -> _masks.Pattern | None:
@@ -109,7 +138,7 @@ def _on_cpu(
     sinks: torch.Tensor | None = None,
 ) -> torch.Tensor:  # fmt: skip
     kind = q.dtype
-    if kind in _HALVES:
+    if kind is not torch.float32 and kind in _HALVES:
         q = q.float()
     if mask is not None and not causal:
         pattern = _pattern(mask, (q.shape[0], q.shape[1], q.shape[2], k.shape[2]), window)
@@ -138,6 +167,8 @@ def _fake(
     causal: bool = False, scale: float = 0.0, soft_cap: float = 0.0, window: int = 0,
     sinks: torch.Tensor | None = None,
 ) -> torch.Tensor:  # fmt: skip
+    if not q.device == k.device == v.device:
+        raise UnsupportedError(f"q, k, v: on {q.device}, {k.device}, {v.device}; CPU tensors are wanted")
     batch, heads, rows, _ = q.shape
     return q.new_empty((batch, rows, heads, v.shape[3]))
 
@@ -148,6 +179,50 @@ _library.define(_SCHEMA, tags=(torch.Tag.needs_exact_strides, torch.Tag.pt2_comp
 _library.impl("attention", _on_cpu, "CPU")
 torch.library.register_fake("exactflash::attention", _fake, lib=_library)
 operator = torch.ops.exactflash.attention.default  # attention() but for the result's order
+
+try:
+    from torch._C import _get_tracing_state, _is_torch_function_mode_enabled, _len_torch_dispatch_stack
+    from torch._C._functorch import peek_interpreter_stack
+    from torch._C._autograd import _profiler_enabled
+    from torch.autograd import forward_ad
+
+    forward_ad._current_level  # noqa: B018
+    _TELLS = True
+except (ImportError, AttributeError):  # a PyTorch whose modes are told in another way
+    _TELLS = False
+
+
+def _is_watched() -> bool:
+    """Whether PyTorch has more to do in a call than the operator on the CPU: compiling, tracing,
+    transforming, or showing it to a mode or the profiler."""
+    return (
+        torch.compiler.is_compiling()
+        or not _TELLS
+        or _len_torch_dispatch_stack() > 0
+        or _is_torch_function_mode_enabled()
+        or peek_interpreter_stack() is not None
+        or _get_tracing_state() is not None
+        or forward_ad._current_level >= 0
+        or _profiler_enabled()
+    )
+
+
+def _is_plain(x: torch.Tensor) -> bool:
+    """Whether x is numbers on the CPU, and no more."""
+    return type(x) is torch.Tensor and x.is_cpu and not (x.requires_grad or x.is_neg())
+
+
+def dispatch(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, causal: bool,
+    scale: float, soft_cap: float, window: int, sinks: torch.Tensor | None,
+) -> torch.Tensor:  # fmt: skip
+    """The operator. PyTorch's dispatcher takes as long as attention to 16 keys: it is asked where it
+    could do something."""
+    plain = not _is_watched() and _is_plain(q) and _is_plain(k) and _is_plain(v)
+    if plain and (mask is None or _is_plain(mask)) and (sinks is None or _is_plain(sinks)):
+        return _on_cpu(q, k, v, mask, causal, scale, soft_cap, window, sinks)
+    result: torch.Tensor = operator(q, k, v, mask, causal, scale, soft_cap, window, sinks)
+    return result
 
 
 def attention(
@@ -166,8 +241,7 @@ def attention(
     which keeps the bits where a mask cannot tell where its sequence begins. scale 0: 1 / sqrt(d_k).
     sinks: f32 [q_heads]. No gradient.
     """
-    result: torch.Tensor = operator(q, k, v, mask, causal, scale, soft_cap, window, sinks)
-    return result.transpose(1, 2)
+    return dispatch(q, k, v, mask, causal, scale, soft_cap, window, sinks).transpose(1, 2)
 
 
 def _fits(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> bool:

@@ -18,7 +18,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.utils import generic
 
 from exactflash._errors import UnsupportedError
-from exactflash.torch import operator
+from exactflash.torch import dispatch
 
 NAME = "exactflash"
 
@@ -52,8 +52,7 @@ def attention_forward(
     causal = bool(attention_mask is None and is_causal and query.shape[2] > 1)
     window = 0 if attention_mask is None else sliding_window or 0
     scale, cap = scaling or 0.0, softcap or 0.0
-    out: torch.Tensor = operator(query, key, value, attention_mask, causal, scale, cap, window, s_aux)
-    return out, None
+    return dispatch(query, key, value, attention_mask, causal, scale, cap, window, s_aux), None
 
 
 def _tell_apart() -> None:

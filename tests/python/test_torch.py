@@ -1,10 +1,13 @@
 """The PyTorch operator, and scaled_dot_product_attention by it."""
 
+import contextlib
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import exactflash
 import exactflash.torch
@@ -146,3 +149,110 @@ def test_masks_without_a_pattern(batch, rows, keys, seed):
     direct = exactflash.attention(q, k, v, mask=mask, layout="bhsd")
     out = exactflash.torch.attention(q, k, v, mask, window=seed % 4)
     torch.testing.assert_close(out, direct, rtol=1e-5, atol=2e-6)
+
+
+# ---- with and without PyTorch's dispatcher ----
+
+
+class DispatchMode(TorchDispatchMode):
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        return function(*args, **(kwargs or {}))
+
+
+class Numbers(torch.Tensor):
+    """A subclass of others."""
+
+
+def dual(q, k, v):
+    with torch.autograd.forward_ad.dual_level():
+        return exactflash.torch.attention(q, k, v)
+
+
+def inside(context):
+    def call(q, k, v):
+        with context():
+            return exactflash.torch.attention(q, k, v)
+
+    return call
+
+
+WATCHED = {
+    "dispatch mode": inside(DispatchMode),
+    "function mode": inside(lambda: torch.device("cpu")),
+    "profiler": inside(torch.profiler.profile),
+    "forward gradient": dual,
+    "vmap": lambda q, k, v: torch.func.vmap(exactflash.torch.attention)(q[None], k[None], v[None])[0],
+    "trace": lambda q, k, v: torch.jit.trace(exactflash.torch.attention, (q, k, v))(q, k, v),
+    "gradient": lambda q, k, v: exactflash.torch.attention(q.requires_grad_(), k, v).detach(),
+    "negation": lambda q, k, v: exactflash.torch.attention(torch._neg_view(-q), k, v),
+    "subclass": lambda q, k, v: exactflash.torch.attention(q.as_subclass(Numbers), k, v).as_subclass(torch.Tensor),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("way", WATCHED)
+def test_calls_that_pytorch_watches(way, monkeypatch):
+    """Modes, transformations and tensors of other kinds meet the operator; plain calls go past it."""
+    calls = []
+    monkeypatch.setattr(
+        exactflash.torch, "operator", lambda *arguments: calls.append(1) or OPERATOR(*arguments)
+    )
+    q, k, v = tensors(1, 1, 4, 2, 3, 9, 16)
+    plain = exactflash.torch.attention(q, k, v)
+    assert not calls
+    assert torch.equal(WATCHED[way](q.clone(), k, v), plain)
+    assert calls
+
+
+def test_the_profiler_shows_the_operator():
+    q, k, v = tensors(1, 1, 4, 2, 3, 9, 16)
+    with torch.profiler.profile() as profile:
+        exactflash.torch.attention(q, k, v)
+    assert "exactflash::attention" in [event.key for event in profile.key_averages()]
+
+
+def test_devices():
+    q, k, v = tensors(1, 1, 4, 2, 3, 9, 16)
+    with pytest.raises(exactflash.UnsupportedError, match="meta"):
+        exactflash.torch.attention(q, k.to("meta"), v)
+    with torch.device("meta"):  # where new tensors go is not where the result goes
+        assert exactflash.torch.attention(q, k, v).device.type == "cpu"
+
+
+def test_keys_that_grow():
+    """Calls that differ in their keys alone, as decoding makes them, some masked, some in error."""
+    q, k, v = tensors(2, 2, 4, 2, 1, 1100, 32)
+    for keys in [1, 2, 3, 600, 15, 16, 17, 511, 512, 513, 1100, 7]:
+        near = k[:, :, :keys], v[:, :, :keys]
+        dense = [x.contiguous() for x in near]
+        want = exactflash.attention(q, *near, layout="bhsd")
+        mask = torch.ones(2, 1, 1, keys, dtype=torch.bool)
+        mask[1, ..., : keys // 2] = False
+        for call in (exactflash.torch.attention, OPERATOR):
+            with contextlib.nullcontext() if keys % 2 else torch.inference_mode():
+                outs = [call(q, *near), call(q, *dense)]
+                padded = call(q, *near, mask)
+                with pytest.raises(exactflash.ShapeError, match="v"):
+                    call(q, k[:, :, : keys + 1], v[:, :, :keys]) if keys < 1100 else call(q, k, v[:, :1])
+                outs.append(call(q, *near))
+            outs = outs if call is not OPERATOR else [x.transpose(1, 2) for x in outs]
+            assert all(torch.equal(out, want) for out in outs)
+            half = exactflash.attention(
+                q, *near, layout="bhsd", causal=True, kv_begin=[0, keys // 2], q_first=[keys - 1, keys - 1 - keys // 2]
+            )
+            assert torch.equal(padded if call is not OPERATOR else padded.transpose(1, 2), half)
+    with pytest.raises(exactflash.ShapeError, match="dimensions"):
+        exactflash.torch.attention(q, k[0], v)
+
+
+def test_another_context():
+    """The default context may be replaced between calls."""
+    q, k, v = tensors(3, 1, 4, 2, 1, 50, 32)
+    before = exactflash.default_context()
+    want = exactflash.torch.attention(q, k, v)
+    try:
+        for isa in exactflash.isas():
+            exactflash.set_default_context(exactflash.Context(isa=isa, threads=1))
+            assert torch.equal(exactflash.torch.attention(q, k, v), want), isa
+    finally:
+        exactflash.set_default_context(before)
