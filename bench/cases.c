@@ -46,9 +46,10 @@ struct bench_case *linear_case(const xf_context *context, xf_type type, size_t r
                                 .free = linear_free};
   c->x = xf_alloc(rows * k, sizeof *c->x);
   c->y = xf_alloc_zeroed(rows * n, sizeof *c->y);
-  size_t quantized = c->base.integers ? rows : 0;
-  void *scratch = xf_alloc_zeroed(xf_linear_scratch_bytes(context, quantized, k), 1);
-  if (scratch) c->scratch = xf_linear_scratch_in(scratch, context, quantized, k);
+  struct xf_linear_rows inputs = {c->base.integers ? rows : 0,
+                                  xf_linear_rounded(context, &c->weights, rows), k};
+  void *scratch = xf_alloc_zeroed(xf_linear_scratch_bytes(context, inputs), 1);
+  if (scratch) c->scratch = xf_linear_scratch_in(scratch, context, inputs);
   if (!c->x || !c->y || !c->scratch.floats) {
     linear_free(c);
     return NULL;

@@ -26,7 +26,7 @@ class Machine:
 
 X86 = Machine(
     objdump=["objdump", "-M", "intel"],
-    fma=r"^vfn?m(add|sub)(132|213|231)ps ",
+    fma=r"^(vfn?m(add|sub)(132|213|231)|vdpbf16)ps ",
     dot=r"^({vex} )?vp(dpbusd|maddubsw) ",
     vector=r"\b[xyz]mm\d",
     jump=r"^j\w+ ",

@@ -110,16 +110,20 @@ static bool add_result(cJSON *list, const struct test *test, const struct result
          xf_cli_json_number(o, "read_gbps", r->summary.read * 1e-9) &&
          xf_cli_json_number(o, "threads", xf_context_threads(context)) &&
          xf_cli_json_word(o, "isa", xf_context_isa(context)) &&
+         xf_cli_json_word(o, "fast",
+                          xf_context_fast(context) ? xf_context_fast(context) : "none") &&
          xf_cli_json_word(o, "weight_type", xf_type_name(test->session->info.weight_type)) &&
          xf_cli_json_number(o, "parameters", (double)test->session->info.parameters);
 }
 
 static int print_row(const struct test *test, const struct result *r)
 {
-  printf("%-10s %11.2f %11.2f %11.2f %11.1f %11.1f %8u  %s\n", test->name, r->median, r->least,
+  const xf_context *context = test->session->context;
+  const char *fast = xf_context_fast(context);
+  printf("%-10s %11.2f %11.2f %11.2f %11.1f %11.1f %8u  %s%s%s\n", test->name, r->median, r->least,
          r->most, r->summary.fma * 1e-9, r->summary.read * 1e-9,
-         (unsigned)xf_context_threads(test->session->context),
-         xf_context_isa(test->session->context));
+         (unsigned)xf_context_threads(context), xf_context_isa(context), fast ? ", fast: " : "",
+         fast ? fast : "");
   return xf_cli_flush();
 }
 

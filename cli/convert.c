@@ -171,5 +171,5 @@ const struct xf_cli_command xf_cli_convert = {
         "  exactflash convert --checkpoint_path tinyllama --quantize true "
         "--output_name_prefix tl --kv_cache_max_len 2048\n"
         "  exactflash convert --checkpoint_path big.gguf --quantize q4_k --output small.gguf\n",
-    .tables = {options, xf_cli_machine_options + 1},
+    .tables = {options, xf_cli_machine_options + 2},
     .run = run};

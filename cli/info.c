@@ -85,6 +85,8 @@ static bool add_machine(cJSON *root, const struct xf_cli_session *s)
 {
   cJSON *o = cJSON_AddObjectToObject(root, "machine");
   bool complete = xf_cli_json_word(o, "isa", xf_context_isa(s->context));
+  const char *fast = xf_context_fast(s->context);
+  complete = complete && xf_cli_json_word(o, "fast", fast ? fast : "none");
   cJSON *isas = cJSON_AddArrayToObject(o, "isas");
   for (size_t i = 0; complete && xf_isa_name(i); i++)
     if (xf_isa_supported(i))
@@ -144,7 +146,8 @@ const struct xf_cli_command xf_cli_info = {
     .summary = "describe a model and this machine",
     .description =
         "Prints the shape of a model, its tokenizer, the instruction sets that this CPU can run\n"
-        "and which one is used, the threads, and memory in bytes.",
+        "and which one is used, the threads, and memory in bytes; with --fast, which instructions\n"
+        "fast mode has here (\"none\": results are exact all the same).",
     .examples = "  exactflash info\n"
                 "  exactflash info -m tinyllama --json\n"
                 "  exactflash info --cache-type bf16\n"

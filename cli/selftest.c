@@ -157,5 +157,5 @@ const struct xf_cli_command xf_cli_selftest = {
         "status is 0 if all passed, else 1.",
     .examples = "  exactflash selftest\n"
                 "  exactflash selftest -m tinyllama --threads 4 --json\n",
-    .tables = {options, xf_cli_model_options, xf_cli_machine_options},
+    .tables = {options, xf_cli_model_options, xf_cli_machine_options + 1},
     .run = run};

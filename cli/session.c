@@ -18,7 +18,7 @@ enum { DEFAULT_CHUNK = 512 };
 
 static const char *model, *isa;
 static uint64_t threads, chunk, ctx; /* 0: as the model says */
-static int attention = -1, activations = -1, cache_type, pin;
+static int attention = -1, activations = -1, cache_type, pin, fast;
 static uint32_t q_blocks[XF_Q_BLOCK_CLASSES];
 
 const struct xf_cli_option xf_cli_model_options[] = {
@@ -28,6 +28,10 @@ const struct xf_cli_option xf_cli_model_options[] = {
     {0}};
 
 const struct xf_cli_option xf_cli_machine_options[] = {
+    {"--fast", NULL, NULL,
+     "round activations to bf16 for bf16 weights, where the CPU has instructions for that; other "
+     "results than everywhere else",
+     XF_CLI_SWITCH, &fast, 0, 0},
     {"--activations", NULL, "int8|f32", "what 8- and 4-bit weights are multiplied with",
      XF_CLI_CHOICE, &activations, 0, 0},
     {"--threads", NULL, "N", "threads; 0: one for each physical core", XF_CLI_COUNT, &threads, 0,
@@ -161,8 +165,11 @@ const uint32_t *xf_cli_q_blocks(void)
 int xf_cli_context_open(xf_context **context)
 {
   xf_error error = {0};
-  xf_context_options options = {
-      .struct_size = sizeof options, .isa = isa, .threads = (uint32_t)threads, .pin_threads = pin};
+  xf_context_options options = {.struct_size = sizeof options,
+                                .isa = isa,
+                                .threads = (uint32_t)threads,
+                                .pin_threads = pin,
+                                .fast = fast};
   if (isa_to_use()) xf_cli_tuning_load(isa_to_use(), q_blocks);
   memcpy(options.q_blocks, q_blocks, sizeof q_blocks);
   int failure = xf_cli_trace_begin();

@@ -8,7 +8,8 @@
 #include "exactflash/exactflash.h"
 
 extern const struct xf_cli_option xf_cli_model_options[]; /* -m */
-/* --activations, --threads, --pin, --isa. From the second row on: for commands without a model. */
+/* --fast, --activations, --threads, --pin, --isa. From the second row on: for commands that check
+ * exact results; from the third: for those without a model. */
 extern const struct xf_cli_option xf_cli_machine_options[];
 /* --ctx, --chunk, --attention, --trace, --cache-type. A table from its second row on is a table
  * without --ctx; from XF_CLI_CACHE_TYPE_ROW on, of that alone. */

@@ -87,6 +87,6 @@ const struct xf_cli_command xf_cli_verify = {
                 "--checkpoint_path model\n"
                 "  exactflash verify bits -m model_bf16_ekv1024.gguf\n",
     .tables = {options, xf_cli_model_options, xf_cli_run_options + XF_CLI_CACHE_TYPE_ROW,
-               xf_cli_machine_options},
+               xf_cli_machine_options + 1},
     .run = run,
     .operand = &operand};

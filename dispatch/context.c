@@ -47,6 +47,7 @@ xf_status xf_context_create(const xf_context_options *given, xf_context **out, x
   xf_context *context = xf_alloc_zeroed(1, sizeof *context);
   if (!context) return xf_fail(error, XF_E_MEMORY, "out of memory for a context");
   context->kernels = kernels;
+  if (options.fast) context->fast = xf_isa_fast(kernels);
   context->threads = options.threads ? options.threads : xf_default_threads();
   context->parallel_for = options.parallel_for;
   context->pool = options.pool;
@@ -74,6 +75,11 @@ void xf_context_destroy(xf_context *context)
 const char *xf_context_isa(const xf_context *context)
 {
   return context->kernels->name;
+}
+
+const char *xf_context_fast(const xf_context *context)
+{
+  return context->fast ? context->fast->name : NULL;
 }
 
 uint32_t xf_context_threads(const xf_context *context)

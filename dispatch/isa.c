@@ -47,6 +47,13 @@ const struct xf_isa xf_isas[] = {
     {&xf_kernels_scalar, has_scalar},
 };
 
+/* Variants share the float kernels. */
+const struct xf_fast_kernels *xf_isa_fast(const struct xf_kernels *kernels)
+{
+  bool avx512 = kernels->linear_f32 == xf_kernels_avx512.linear_f32;
+  return avx512 && cpuinfo_has_x86_avx512bf16() ? &xf_fast_avx512bf16 : NULL;
+}
+
 #elif defined(__aarch64__)
 
 #include <sys/auxv.h>
@@ -78,6 +85,12 @@ const struct xf_isa xf_isas[] = {
     {&xf_kernels_neon, has_neon},
     {&xf_kernels_scalar, has_scalar},
 };
+
+const struct xf_fast_kernels *xf_isa_fast(const struct xf_kernels *kernels)
+{
+  (void)kernels;
+  return NULL;
+}
 
 #endif
 

@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-#include "kernels/kernels.h"
+#include "kernels/fast.h"
 
 struct xf_isa {
   const struct xf_kernels *kernels;
@@ -13,6 +13,9 @@ struct xf_isa {
 
 extern const struct xf_isa xf_isas[];
 extern const size_t xf_isa_count;
+
+/* The kernels of fast mode of that ISA, which the CPU has; NULL: the CPU or the ISA has none. */
+const struct xf_fast_kernels *xf_isa_fast(const struct xf_kernels *kernels);
 
 /* name NULL: XF_ISA, else the best. */
 xf_status xf_isa_choose(const char *name, const struct xf_kernels **out, xf_error *error);

@@ -12,21 +12,35 @@ bool xf_linear_has_quants(const struct xf_linear *linear)
 
 /* ---- scratch ---- */
 
-size_t xf_linear_scratch_bytes(const xf_context *context, size_t rows, size_t k)
+static size_t chunks_of(struct xf_linear_rows rows)
 {
-  size_t floats = context->threads * XF_LINEAR_SCRATCH,
-         chunks = rows * (xf_quant_k(k) / XF_QUANT_CHUNK);
-  return (floats + chunks) * sizeof(float) + chunks * (XF_QUANT_CHUNK / 16) * sizeof(int16_t) +
-         chunks * XF_QUANT_CHUNK;
+  return rows.quantized * (xf_quant_k(rows.k) / XF_QUANT_CHUNK);
 }
 
-struct xf_linear_scratch xf_linear_scratch_in(void *memory, const xf_context *context, size_t rows,
-                                              size_t k)
+size_t xf_linear_rounded(const xf_context *context, const struct xf_linear *linear, size_t rows)
 {
-  size_t chunks = rows * (xf_quant_k(k) / XF_QUANT_CHUNK);
+  bool has = false;
+  for (size_t i = 0; i < linear->n_parts; i++) has |= linear->parts[i].type == XF_BF16;
+  return context->fast && has ? rows : 0;
+}
+
+size_t xf_linear_scratch_bytes(const xf_context *context, struct xf_linear_rows rows)
+{
+  size_t floats = context->threads * XF_LINEAR_SCRATCH, chunks = chunks_of(rows);
+  return (floats + chunks) * sizeof(float) +
+         rows.rounded * XF_FAST_PAIRS(rows.k) * sizeof(uint32_t) +
+         chunks * (XF_QUANT_CHUNK / 16) * sizeof(int16_t) + chunks * XF_QUANT_CHUNK;
+}
+
+struct xf_linear_scratch xf_linear_scratch_in(void *memory, const xf_context *context,
+                                              struct xf_linear_rows rows)
+{
+  size_t chunks = chunks_of(rows);
   struct xf_linear_scratch scratch = {.floats = memory};
-  if (rows == 0) return scratch;
-  scratch.x.d = scratch.floats + context->threads * XF_LINEAR_SCRATCH;
+  uint32_t *pairs = (uint32_t *)(scratch.floats + context->threads * XF_LINEAR_SCRATCH);
+  if (rows.rounded) scratch.pairs = pairs;
+  if (!rows.quantized) return scratch;
+  scratch.x.d = (float *)(pairs + rows.rounded * XF_FAST_PAIRS(rows.k));
   scratch.x.sums = (int16_t *)(scratch.x.d + chunks);
   scratch.x.q = (int8_t *)(scratch.x.sums + chunks * (XF_QUANT_CHUNK / 16));
   return scratch;
@@ -39,6 +53,9 @@ enum {
   TASKS_A_THREAD = 4 /* as many at least, so that a late thread costs little */
 };
 
+/* How a part's kernel reads x. */
+enum form { AS_FLOATS, AS_INTEGERS, AS_PAIRS };
+
 /* Parts beside each other whose kernels read x in the same form. */
 struct apply {
   const xf_context *context;
@@ -50,8 +67,8 @@ struct apply {
   size_t ldx;
   float *y; /* of the first part's first column */
   size_t ldy;
-  bool integers; /* x is quantized, in groups of */
-  size_t group;
+  enum form form;
+  size_t group; /* of integers */
   size_t task_panels;
 };
 
@@ -79,6 +96,15 @@ static void quantize_row(void *arg, size_t slot, size_t r)
   const struct apply *apply = arg;
   apply->context->kernels->quant->quantize(apply->w->k, apply->group, apply->x + r * apply->ldx,
                                            quantized_row(apply, r));
+}
+
+static void round_row(void *arg, size_t slot, size_t r)
+{
+  (void)slot;
+  const struct apply *apply = arg;
+  size_t k = apply->w->k;
+  apply->context->fast->round(k, apply->x + r * apply->ldx,
+                              apply->scratch->pairs + r * XF_FAST_PAIRS(k));
 }
 
 /* Columns of a part as floats. */
@@ -113,11 +139,20 @@ static void apply_task(void *arg, size_t slot, size_t task)
   size_t panel = task * apply->task_panels, column = panel * XF_LANES;
   size_t n = xf_min(apply->task_panels * XF_LANES, part->n - column);
   const char *w = (char *)xf_linear_panels(apply->w, i) + panel * xf_panel_bytes(part->type, k);
-  if (apply->integers)
+  if (apply->form == AS_INTEGERS)
     apply->context->kernels->quant->linear(&(struct xf_quant_args){
         part->type, apply->rows, k, n, apply->scratch->x, w, y + column, apply->ldy});
+  else if (apply->form == AS_PAIRS)
+    apply->context->fast->linear_bf16(&(struct xf_fast_args){
+        apply->rows, k, n, apply->scratch->pairs, (const uint16_t *)w, y + column, apply->ldy});
   else
     apply_floats(apply, slot, part->type, w, n, y + column);
+}
+
+static enum form form_of(const struct apply *apply, xf_type type)
+{
+  if (xf_is_quant(type)) return apply->scratch->x.q ? AS_INTEGERS : AS_FLOATS;
+  return type == XF_BF16 && apply->scratch->pairs ? AS_PAIRS : AS_FLOATS;
 }
 
 /* The next parts from `first` on that can run together. */
@@ -127,10 +162,10 @@ static void choose(struct apply *apply, size_t first)
   apply->first = first;
   for (apply->end = first; apply->end < apply->w->n_parts; apply->end++) {
     xf_type type = apply->w->parts[apply->end].type;
-    bool integers = apply->scratch->x.q && xf_is_quant(type);
-    size_t group = integers ? xf_quant_format_of(type).block : 0;
-    if (apply->end == first) apply->integers = integers, apply->group = group;
-    if (integers != apply->integers || group != apply->group) break;
+    enum form form = form_of(apply, type);
+    size_t group = form == AS_INTEGERS ? xf_quant_format_of(type).block : 0;
+    if (apply->end == first) apply->form = form, apply->group = group;
+    if (form != apply->form || group != apply->group) break;
     panels += panels_of(apply, apply->end);
   }
   size_t share = panels / ((size_t)apply->context->threads * TASKS_A_THREAD);
@@ -151,7 +186,8 @@ void xf_linear_apply(const xf_context *context, const struct xf_linear *w, size_
                         .ldy = ldy};
   while (apply.end < w->n_parts) {
     choose(&apply, apply.end);
-    if (apply.integers) xf_parallel(context, rows, quantize_row, &apply);
+    if (apply.form == AS_INTEGERS) xf_parallel(context, rows, quantize_row, &apply);
+    if (apply.form == AS_PAIRS) xf_parallel(context, rows, round_row, &apply);
     size_t tasks = 0;
     for (size_t i = apply.first; i < apply.end; i++) tasks += tasks_of(&apply, i);
     xf_parallel(context, tasks, apply_task, &apply);

@@ -4,6 +4,7 @@
 
 #include "dispatch/context.h"
 #include "dispatch/matrix.h"
+#include "kernels/fast.h"
 #include "kernels/quant.h"
 
 enum { XF_LINEAR_PARTS = 3 };
@@ -45,14 +46,22 @@ bool xf_linear_has_quants(const struct xf_linear *linear);
 /* Memory of a call. */
 struct xf_linear_scratch {
   float *floats;          /* [threads][XF_LINEAR_SCRATCH] */
-  struct xf_quant_rows x; /* q NULL: activations stay f32 */
+  struct xf_quant_rows x; /* q NULL: activations of 8- and 4-bit weights stay f32 */
+  uint32_t *pairs;        /* [rows][XF_FAST_PAIRS(k)]; NULL: those of bf16 weights stay f32 */
 };
 
-/* Its bytes, for at most so many rows of at most k numbers that are quantized; rows 0: none are. */
-size_t xf_linear_scratch_bytes(const xf_context *context, size_t rows, size_t k);
+/* Most rows of a call whose activations are of at most k numbers. */
+struct xf_linear_rows {
+  size_t quantized, rounded, k; /* 0: none are */
+};
+
+/* Rows that a layer of a type rounds to bf16: all in a context's fast mode. */
+size_t xf_linear_rounded(const xf_context *context, const struct xf_linear *linear, size_t rows);
+/* The scratch's bytes. */
+size_t xf_linear_scratch_bytes(const xf_context *context, struct xf_linear_rows rows);
 /* Divides them. memory is aligned to 4. */
-struct xf_linear_scratch xf_linear_scratch_in(void *memory, const xf_context *context, size_t rows,
-                                              size_t k);
+struct xf_linear_scratch xf_linear_scratch_in(void *memory, const xf_context *context,
+                                              struct xf_linear_rows rows);
 
 /* y = x · wᵀ. x: [rows][k], y: [rows][n], no overlap. */
 void xf_linear_apply(const xf_context *context, const struct xf_linear *w, size_t rows,

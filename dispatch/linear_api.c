@@ -198,7 +198,9 @@ xf_status xf_quantize(const xf_context *context, const xf_view *x, const xf_view
 size_t xf_linear_workspace(const xf_context *context, const xf_linear *linear, size_t rows)
 {
   if (!context || !linear) return 0;
-  return xf_linear_scratch_bytes(context, xf_linear_has_quants(linear) ? rows : 0, linear->k);
+  return xf_linear_scratch_bytes(
+      context, (struct xf_linear_rows){xf_linear_has_quants(linear) ? rows : 0,
+                                       xf_linear_rounded(context, linear, rows), linear->k});
 }
 
 static xf_status check_workspace(const xf_view *x, const xf_view *y, const void *workspace,
@@ -236,8 +238,10 @@ xf_status xf_linear_run(const xf_context *context, const xf_linear *linear,
   status = check_workspace(x, y, workspace, bytes, needed, error);
   if (status || rows == 0) return status;
   bool integers = activations == XF_ACTIVATIONS_INT8 && xf_linear_has_quants(linear);
-  struct xf_linear_scratch scratch =
-      xf_linear_scratch_in(workspace, context, integers ? rows : 0, linear->k);
+  struct xf_linear_scratch scratch = xf_linear_scratch_in(
+      workspace, context,
+      (struct xf_linear_rows){integers ? rows : 0, xf_linear_rounded(context, linear, rows),
+                              linear->k});
   xf_linear_apply(context, linear, rows, x->data, (size_t)x->stride[0] / sizeof(float),
                   (float *)(uintptr_t)y->data, (size_t)y->stride[0] / sizeof(float), &scratch);
   return XF_OK;

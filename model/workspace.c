@@ -52,15 +52,15 @@ static struct xf_workspace *workspace_new(const xf_model *model)
   w->cos = xf_alloc(rows * c->head_dim / 2, size);
   w->sin = xf_alloc(rows * c->head_dim / 2, size);
   /* Activations of the widest input of a layer. */
-  size_t quantized =
-      model->options.activations == XF_ACTIVATIONS_INT8 && model->weights.has_quants ? rows : 0;
+  bool integers = model->options.activations == XF_ACTIVATIONS_INT8 && model->weights.has_quants;
   size_t k = c->heads * c->head_dim;
   if (k < c->hidden) k = c->hidden;
   if (k < c->intermediate) k = c->intermediate;
-  w->linear_memory = xf_alloc(xf_linear_scratch_bytes(model->context, quantized, k), 1);
+  struct xf_linear_rows inputs = {integers ? rows : 0, model->context->fast ? rows : 0, k};
+  w->linear_memory = xf_alloc(xf_linear_scratch_bytes(model->context, inputs), 1);
   if (w->rows && w->sequences && w->positions && w->tokens && w->caches && w->h && w->x && w->qkv &&
       w->attention && w->gate_up && w->cos && w->sin && w->linear_memory) {
-    w->linear = xf_linear_scratch_in(w->linear_memory, model->context, quantized, k);
+    w->linear = xf_linear_scratch_in(w->linear_memory, model->context, inputs);
     return w;
   }
   xf_workspace_free(w);

@@ -14,18 +14,18 @@ SAMPLING = ["--temp", "--top_k", "--top_p", "--min_p", "--typical", "--repeat_pe
 OPTIONS = {
     "generate": ["-p", "--file", "--no-bos", "--parse-special", "-n", *SAMPLING, "--logprobs",
                  "--ignore-eos", "--echo", "--json", "-m", "--ctx", "--kv_cache_max_len", "--chunk",
-                 "--attention", "--trace", "--cache-type", "--activations", "--threads", "--isa",
+                 "--attention", "--trace", "--cache-type", "--fast", "--activations", "--threads", "--isa",
                  "--help"],
     "chat": ["--system", "--template", "--session", "-n", *SAMPLING, "-m", "--ctx",
              "--kv_cache_max_len", "--chunk", "--attention", "--trace", "--cache-type",
-             "--activations", "--threads", "--isa", "--help"],
+             "--fast", "--activations", "--threads", "--isa", "--help"],
     "logits": ["--ids", "--all", "-o", "-m", "--ctx", "--kv_cache_max_len", "--chunk",
-               "--attention", "--trace", "--cache-type", "--activations", "--threads", "--isa", "--help"],
+               "--attention", "--trace", "--cache-type", "--fast", "--activations", "--threads", "--isa", "--help"],
     "tokenize": ["-p", "--file", "--no-bos", "--parse-special", "--json", "-m", "--help"],
     "perplexity": ["--file", "--ctx", "--json", "-m", "--chunk", "--attention", "--trace",
-                   "--cache-type", "--activations", "--threads", "--isa", "--help"],
+                   "--cache-type", "--fast", "--activations", "--threads", "--isa", "--help"],
     "bench": ["-p", "-n", "-r", "--json", "--plot", "--run-to", "-m", "--chunk",
-              "--attention", "--trace", "--cache-type", "--activations", "--threads", "--isa", "--help"],
+              "--attention", "--trace", "--cache-type", "--fast", "--activations", "--threads", "--isa", "--help"],
     "selftest": ["-p", "-n", "--json", "-m", "--activations", "--threads", "--isa", "--help"],
     "convert": ["--checkpoint_path", "--output", "--output_path", "--output_name_prefix",
                 "--quantize", "--prefill_seq_lens", "--kv_cache_max_len", "--use_flash_attention",
@@ -34,7 +34,7 @@ OPTIONS = {
                "--json", "-m", "--cache-type", "--activations", "--threads", "--isa", "--help"],
     "man": ["-o", "--help"],
     "completion": ["--help"],
-    "info": ["--json", "-m", "--ctx", "--kv_cache_max_len", "--cache-type", "--activations",
+    "info": ["--json", "-m", "--ctx", "--kv_cache_max_len", "--cache-type", "--fast", "--activations",
              "--threads", "--isa", "--help"],
 }
 
@@ -230,6 +230,9 @@ class Info(Case):
             self.assertEqual(answer["memory"]["kv_bytes_per_position"], 2 * 2 * 12 * 2 * 64)
         answer = json.loads(self.good("info", "--json", env=environment(XF_ISA="scalar")))
         self.assertEqual(answer["machine"]["isa"], "scalar")
+        self.assertEqual(answer["machine"]["fast"], "none")
+        answer = json.loads(self.good("info", "--json", "--fast", "--isa", "scalar"))
+        self.assertEqual(answer["machine"]["fast"], "none")
 
     def test_text(self):
         text = self.good("info").decode()

@@ -113,10 +113,10 @@ static void check_layer(const struct layer *l, const xf_context *context, size_t
   xf_error error;
   if (xf_linear_pack(context, l->matrices, l->n_parts, &packed, &error))
     fail_msg("%s", error.message);
-  size_t bytes = xf_linear_scratch_bytes(context, integers ? rows : 0, l->k);
+  struct xf_linear_rows inputs = {.quantized = integers ? rows : 0, .k = l->k};
+  size_t bytes = xf_linear_scratch_bytes(context, inputs);
   struct guarded memory = guarded_new((bytes + 3) / 4 * 4), y = guarded_new(rows * l->n * 4);
-  struct xf_linear_scratch scratch =
-      xf_linear_scratch_in(memory.data, context, integers ? rows : 0, l->k);
+  struct xf_linear_scratch scratch = xf_linear_scratch_in(memory.data, context, inputs);
   xf_linear_apply(context, &packed, rows, x, l->k, y.data, l->n, &scratch);
   expect_bits(integers ? "int8 activations" : "f32 activations", xf_context_isa(context), y.data,
               want, rows * l->n);

@@ -55,6 +55,12 @@ typedef struct xf_context_options {
   uint32_t q_blocks[XF_Q_BLOCK_CLASSES];
   xf_observer observer; /* for timelines; NULL: none */
   void *observer_arg;
+  /* Not 0: fast mode, for results without the promise of the same bits on every machine. Linear
+   * layers with bf16 weights round their input to bf16 (8 bits), where the CPU and the ISA have
+   * instructions for that (AVX512-BF16 of "avx512" and its variants), and are up to twice as fast;
+   * everything else, and all of it where there are none, is as without. docs/numerics.md says what
+   * is computed: it does not depend on threads, chunks and batches either. */
+  int fast;
 } xf_context_options;
 
 /* options may be NULL: all defaults. Fails with XF_E_CPU on an x86 CPU without FMA3, and when the
@@ -66,6 +72,9 @@ XF_API void xf_context_destroy(xf_context *context);
 
 /* Name of its ISA. */
 XF_API const char *xf_context_isa(const xf_context *context);
+/* Name of the instructions of fast mode that it uses, "avx512bf16"; NULL: none, all results are
+ * those of xf_numerics_version(). */
+XF_API const char *xf_context_fast(const xf_context *context);
 /* Its threads, the caller's included. */
 XF_API uint32_t xf_context_threads(const xf_context *context);
 

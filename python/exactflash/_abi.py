@@ -94,6 +94,7 @@ class ContextOptions(Structure):
         ("q_blocks", c_uint32 * 3),
         ("observer", c_void_p),  # NULL: none
         ("observer_arg", c_void_p),
+        ("fast", c_int),
     ]
 
 
@@ -229,6 +230,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "xf_isa_supported": (c_int, [c_size_t]),
     "xf_context_create": (c_int, [POINTER(ContextOptions), _OUT, _ERROR]),
     "xf_context_destroy": (None, [_P]),
+    "xf_context_fast": (c_char_p, [_P]),
     "xf_context_isa": (c_char_p, [_P]),
     "xf_context_threads": (c_uint32, [_P]),
     "xf_attention_workspace": (c_int, [_P, POINTER(AttentionDesc), c_size_t, _SIZE, _ERROR]),
