@@ -49,8 +49,9 @@ struct xf_linear_scratch xf_linear_scratch_in(void *memory, const xf_context *co
 /* ---- applying ---- */
 
 enum {
-  TASK_PANELS = 24,  /* a multiple of every tile's panels; wide enough that streams are long */
-  TASKS_A_THREAD = 4 /* as many at least, so that a late thread costs little */
+  TASK_PANELS = 24,   /* a multiple of every tile's panels; wide enough that streams are long */
+  TASKS_A_THREAD = 4, /* as many at least, so that a late thread costs little */
+  TALL_ROWS = 8 /* tiles of so many take three panels on AVX-512, shorter ones four or eight */
 };
 
 /* How a part's kernel reads x. */
@@ -169,7 +170,12 @@ static void choose(struct apply *apply, size_t first)
     panels += panels_of(apply, apply->end);
   }
   size_t share = panels / ((size_t)apply->context->threads * TASKS_A_THREAD);
-  apply->task_panels = share >= TASK_PANELS ? TASK_PANELS : share >= 8 ? 8 : 4;
+  if (share >= TASK_PANELS)
+    apply->task_panels = TASK_PANELS;
+  else if (apply->rows >= TALL_ROWS)
+    apply->task_panels = share >= 6 ? 6 : 3;
+  else
+    apply->task_panels = share >= 8 ? 8 : 4;
 }
 
 void xf_linear_apply(const xf_context *context, const struct xf_linear *w, size_t rows,

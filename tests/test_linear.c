@@ -7,7 +7,7 @@
 #include "tests/isas.h"
 #include "tests/oracle.h"
 
-enum { MOST_ROWS = 25, MOST_K = 1100, MOST_N = 208, MOST_GAP = 5 };
+enum { MOST_ROWS = 25, MANY_ROWS = 110, MOST_K = 1100, MOST_N = 208, MOST_GAP = 5 };
 
 static const xf_type types[] = {XF_F32, XF_F16, XF_BF16};
 
@@ -26,9 +26,9 @@ static float scalar_scratch[XF_LINEAR_SCRATCH];
 static int set_up(void **state)
 {
   (void)state;
-  x_arena = arena_new((size_t)MOST_ROWS * (MOST_K + MOST_GAP));
+  x_arena = arena_new((size_t)MANY_ROWS * (MOST_K + MOST_GAP));
   w_arena = arena_new((size_t)MOST_N * MOST_K);
-  y_arena = arena_new((size_t)MOST_ROWS * (MOST_N + MOST_GAP));
+  y_arena = arena_new((size_t)MANY_ROWS * (MOST_N + MOST_GAP));
   scratch_arena = arena_new(XF_LINEAR_SCRATCH + 1);
   return 0;
 }
@@ -194,6 +194,17 @@ static void test_chain_lengths(void **state)
   }
 }
 
+/* So many that 16-bit weights are widened once for all. */
+static void test_many_rows(void **state)
+{
+  (void)state;
+  struct rng rng = {6};
+  for (size_t i = 0; i < scaled(60); i++) {
+    size_t rows = 60 + rng_below(&rng, MANY_ROWS - 59), k = a_length(&rng, 1, MOST_K);
+    check_problem(&rng, types[i % 3], FILL_NORMAL, rows, k, a_length(&rng, 1, MOST_N));
+  }
+}
+
 static void test_random_shapes(void **state)
 {
   (void)state;
@@ -237,8 +248,9 @@ static void test_rows_are_independent(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_rows_and_columns),     cmocka_unit_test(test_chain_lengths),
-      cmocka_unit_test(test_random_shapes),        cmocka_unit_test(test_special_values),
-      cmocka_unit_test(test_rows_are_independent), cmocka_unit_test(test_required_isas)};
+      cmocka_unit_test(test_rows_and_columns), cmocka_unit_test(test_chain_lengths),
+      cmocka_unit_test(test_many_rows),        cmocka_unit_test(test_random_shapes),
+      cmocka_unit_test(test_special_values),   cmocka_unit_test(test_rows_are_independent),
+      cmocka_unit_test(test_required_isas)};
   return cmocka_run_group_tests_name("linear", tests, set_up, tear_down);
 }

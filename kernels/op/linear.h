@@ -3,9 +3,15 @@
 #ifndef XF_OP_LINEAR_H
 #define XF_OP_LINEAR_H
 
-/* From this many rows on, 16-bit weights are widened once for all of them instead of once a tile:
- * exact, so the bits are the same. */
-enum { WIDEN_ROWS = 2 * TILE_ROWS };
+enum {
+  /* From this many rows on, 16-bit weights are widened once for all of them instead of once a tile:
+   * exact, so the bits are the same. Fewer do not pay for what the floats take of the first cache.
+   */
+  WIDEN_ROWS = 12 * TILE_ROWS,
+  /* From this many on there is time to ask for the next panels, whose runs are too short for
+   * prefetchers to follow. (Those of f32 they do follow, and asking slows them down.) */
+  ASK_ROWS = 2 * TILE_ROWS
+};
 
 /* tile_dot for one type of weights. */
 typedef void (*dot_function)(size_t rows, size_t panels, const float *x, size_t ldx,
@@ -86,6 +92,22 @@ static const void *widened_at(const struct xf_linear_args *a, const struct weigh
   return y;
 }
 
+/* While rows r … r + rows − 1 are at work: asks for their share of the 16-bit panels that come
+ * after the block of linear_block. */
+static void ask_after(const struct xf_linear_args *a, size_t first, size_t panels, size_t k0,
+                      size_t k, size_t r, size_t rows)
+{
+  size_t bytes = k * XF_LANES * sizeof(uint16_t);
+  size_t from = bytes * r / a->rows / 64 * 64, to = bytes * (r + rows) / a->rows;
+  bool deeper = k0 + k < a->k;
+  size_t n = deeper ? panels : tile_panels(TILE_ROWS); /* as many as the next block may have */
+  for (size_t p = 0; p < n; p++) {                     /* maybe behind the last one */
+    size_t number = deeper ? (first + p) * a->k + k0 + k : (first + panels + p) * a->k;
+    uintptr_t next = (uintptr_t)a->w + number * XF_LANES * sizeof(uint16_t);
+    for (size_t i = from; i < to; i += 64) __builtin_prefetch((const void *)(next + i), 0, 2);
+  }
+}
+
 /* Whole panels first … first + panels − 1, all rows, k of [k0, k0 + k). */
 static void linear_block(const struct xf_linear_args *a, const struct weight_kind *kind,
                          size_t first, size_t panels, size_t k0, size_t k)
@@ -93,11 +115,13 @@ static void linear_block(const struct xf_linear_args *a, const struct weight_kin
   const void *w[TILE_PANELS_MAX];
   bool widen_all = !kind->dot || (kind->type != XF_F32 && a->rows >= WIDEN_ROWS);
   dot_function dot = widen_all ? dot_f32 : kind->dot;
+  bool asks = kind->dot && kind->type != XF_F32 && a->rows >= ASK_ROWS;
   for (size_t p = 0; p < panels; p++)
     w[p] = widen_all ? widened_at(a, kind, first + p, k0, k, a->scratch + p * k * XF_LANES)
                      : panel_at(a, kind, first + p, k0);
   for (size_t r = 0, rows; r < a->rows; r += rows) {
     rows = tile_rows(a->rows - r);
+    if (asks) ask_after(a, first, panels, k0, k, r, rows);
     dot(rows, panels, a->x + r * a->ldx + k0, a->ldx, w, k, a->y + r * a->ldy + first * XF_LANES,
         a->ldy, k0 > 0);
   }
@@ -122,14 +146,22 @@ static void linear_tail(const struct xf_linear_args *a, const struct weight_kind
   }
 }
 
+/* The panels that tiles of so many rows take of those that are left: where there are too few, as
+ * many as a taller tile takes. */
+static size_t panels_for(size_t rows, size_t left)
+{
+  for (; rows <= TILE_ROWS; rows *= 2)
+    if (tile_panels(rows) <= left) return tile_panels(rows);
+  return 1;
+}
+
 static void linear(const struct xf_linear_args *a, const struct weight_kind *kind)
 {
   size_t whole = a->n / XF_LANES, rest = a->n % XF_LANES;
   /* Tiles of four rows or more take at most XF_WIDEN_PANELS panels, those of fewer maybe more. */
   size_t tall = kind->dot || a->rows > 4 ? a->rows : 4;
-  size_t wide = tile_panels(tile_rows(tall));
   for (size_t p = 0, panels; p < whole; p += panels) {
-    panels = whole - p >= wide ? wide : 1;
+    panels = panels_for(tile_rows(tall), whole - p);
     for (size_t k0 = 0; k0 < a->k; k0 += XF_BLOCK) {
       size_t k = a->k - k0 < XF_BLOCK ? a->k - k0 : XF_BLOCK;
       linear_block(a, kind, p, panels, k0, k);
