@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-TYPES = ["i8_row", "q8_0", "q6_k", "q4_k", "q4_0"]
+TYPES = ["i8_row", "q8_0", "q6_k", "q5_1", "q5_k", "q5_0", "q4_1", "q4_k", "q4_0"]
 FLOATS = {"f32", "f16", "bf16"}
 
 

@@ -23,8 +23,10 @@ static int quantize, attention, force, packed; /* attention: XF_ATTENTION_FLASH 
 static const struct {
   xf_type type;      /* 0: as the checkpoint has them */
   const char *label; /* in the file's name; NULL: the type's name */
-} kinds[] = {{0, NULL},       {XF_F16, NULL},  {XF_BF16, NULL}, {XF_I8_ROW, "q8"}, {XF_Q8_0, NULL},
-             {XF_Q4_0, NULL}, {XF_Q4_K, NULL}, {XF_Q6_K, NULL}, {XF_I8_ROW, "q8"}, {0, NULL}};
+} kinds[] = {{0, NULL},         {XF_F16, NULL},  {XF_BF16, NULL}, {XF_I8_ROW, "q8"},
+             {XF_Q8_0, NULL},   {XF_Q4_0, NULL}, {XF_Q4_1, NULL}, {XF_Q5_0, NULL},
+             {XF_Q5_1, NULL},   {XF_Q4_K, NULL}, {XF_Q5_K, NULL}, {XF_Q6_K, NULL},
+             {XF_I8_ROW, "q8"}, {0, NULL}};
 
 static const struct xf_cli_option options[] = {
     {"--checkpoint_path", "-m", "PATH", "the checkpoint: a folder or a GGUF file", XF_CLI_TEXT,
@@ -35,7 +37,7 @@ static const struct xf_cli_option options[] = {
      &folder, 0, 0},
     {"--output_name_prefix", NULL, "NAME", "its name begins so (default: as the checkpoint's)",
      XF_CLI_TEXT, &prefix, 0, 0},
-    {"--quantize", NULL, "none|f16|bf16|i8_row|q8_0|q4_0|q4_k|q6_k|true|false",
+    {"--quantize", NULL, "none|f16|bf16|i8_row|q8_0|q4_0|q4_1|q5_0|q5_1|q4_k|q5_k|q6_k|true|false",
      "type of the weights; none, false: the checkpoint's; true: i8_row", XF_CLI_CHOICE, &quantize,
      0, 0},
     {"--prefill_seq_lens", NULL, "N,N,…",

@@ -30,11 +30,11 @@ static size_t decode(const char *text, uint32_t *code)
   return n;
 }
 
-/* Text that means itself, in ASCII. */
+/* Text that means itself, in ASCII; a line may end behind the | of choices. */
 static void put(FILE *out, const char *text)
 {
-  static const char special[] = "\\-'`^~", *const names[] = {"\\e",   "\\-",   "\\(aq",
-                                                             "\\(ga", "\\(ha", "\\(ti"};
+  static const char special[] = "\\-'`^~|", *const names[] = {"\\e",   "\\-",   "\\(aq", "\\(ga",
+                                                              "\\(ha", "\\(ti", "|\\:"};
   bool line_start = true;
   while (*text) {
     const char *found = strchr(special, *text);

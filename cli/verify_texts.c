@@ -214,7 +214,8 @@ static const struct {
   const char *type;
   double bound;
 } tolerances[] = {{"f16", 0.002}, {"bf16", 0.01}, {"i8_row", 0.06}, {"q8_0", 0.04},
-                  {"q6_k", 0.06}, {"q4_k", 0.2},  {"q4_0", 0.45}};
+                  {"q6_k", 0.06}, {"q4_k", 0.2},  {"q4_0", 0.45},   {"q4_1", 0.35},
+                  {"q5_0", 0.15}, {"q5_1", 0.12}, {"q5_k", 0.1}};
 
 /* 0: every weight of the checkpoint is exact in the file; below 0: there is no tolerance. */
 static double tolerance(xf_type checkpoint, xf_type file)

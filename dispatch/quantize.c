@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "dispatch/narrow.h"
+#include "dispatch/quantize_line.h"
 
 /* ---- floats ---- */
 
@@ -80,7 +81,7 @@ static bool to_q8_0(size_t k, const float *x, unsigned char *out, float *scale)
   return fits;
 }
 
-/* ---- four bits ---- */
+/* ---- four and five bits ---- */
 
 /* l for one d, and the d that fits them best; returns how much of Σ x² it explains. */
 static float try_scale(size_t n, const float *x, int range, float inverse, int *l, float *d)
@@ -116,20 +117,75 @@ float xf_fit_scale(size_t n, const float *x, int range, int *l)
   return d;
 }
 
-/* f16 d, then l + 8 in 16 bytes: the first half in the low nibbles. */
+/* 32 numbers of four or five bits: the fifth ones in 4 bytes, then 16 with the first half in the
+ * low nibbles. Returns where they end. */
+static unsigned char *store_bits(const int *u, int bits, unsigned char *out)
+{
+  if (bits == 5) {
+    memset(out, 0, 4);
+    for (size_t i = 0; i < 32; i++) out[i / 8] |= (unsigned char)(u[i] >> 4 << i % 8);
+    out += 4;
+  }
+  for (size_t i = 0; i < 16; i++) out[i] = (unsigned char)((u[i] & 15) | (u[16 + i] & 15) << 4);
+  return out + 16;
+}
+
+/* Q4_0, Q5_0: f16 d, then l + half of the numbers there are. */
+static bool to_centred(size_t k, const float *x, int bits, unsigned char *out)
+{
+  int range = 1 << (bits - 1);
+  bool fits = true;
+  for (size_t i = 0; i < k; i += 32) {
+    int l[32];
+    float d;
+    uint16_t half = xf_round_f16(xf_fit_scale(32, x + i, range, l), &d);
+    fits &= isfinite(d) != 0;
+    memcpy(out, &half, sizeof half);
+    for (size_t j = 0; j < 32; j++) l[j] += range;
+    out = store_bits(l, bits, out + sizeof half);
+  }
+  return fits;
+}
+
+/* Q4_1, Q5_1: f16 d and m, then l: x ≈ d · l + m. */
+static bool to_lines(size_t k, const float *x, int bits, unsigned char *out)
+{
+  const struct xf_line_form form = {(1 << bits) - 1, true};
+  bool fits = true;
+  for (size_t i = 0; i < k; i += 32) {
+    int l[32];
+    uint16_t halves[2];
+    struct xf_line line = xf_line_rounded(xf_line_fit(x + i, form), halves);
+    fits &= isfinite(line.scale) && isfinite(line.minimum);
+    memcpy(out, halves, sizeof halves);
+    xf_line_choose(x + i, line, form.most, l);
+    out = store_bits(l, bits, out + sizeof halves);
+  }
+  return fits;
+}
+
 static bool to_q4_0(size_t k, const float *x, unsigned char *out, float *scale)
 {
   (void)scale;
-  bool fits = true;
-  for (size_t i = 0; i < k; i += 32, out += 18) {
-    int l[32];
-    float d;
-    uint16_t half = xf_round_f16(xf_fit_scale(32, x + i, 8, l), &d);
-    fits &= isfinite(d) != 0;
-    memcpy(out, &half, sizeof half);
-    for (size_t j = 0; j < 16; j++) out[2 + j] = (unsigned char)((l[j] + 8) | (l[16 + j] + 8) << 4);
-  }
-  return fits;
+  return to_centred(k, x, 4, out);
+}
+
+static bool to_q5_0(size_t k, const float *x, unsigned char *out, float *scale)
+{
+  (void)scale;
+  return to_centred(k, x, 5, out);
+}
+
+static bool to_q4_1(size_t k, const float *x, unsigned char *out, float *scale)
+{
+  (void)scale;
+  return to_lines(k, x, 4, out);
+}
+
+static bool to_q5_1(size_t k, const float *x, unsigned char *out, float *scale)
+{
+  (void)scale;
+  return to_lines(k, x, 5, out);
 }
 
 /* ---- the table ---- */
@@ -144,7 +200,11 @@ static quantizer *const quantizers[] = {[XF_F32] = to_f32,
                                         [XF_I8_ROW] = to_i8_row,
                                         [XF_Q8_0] = to_q8_0,
                                         [XF_Q4_0] = to_q4_0,
+                                        [XF_Q4_1] = to_q4_1,
+                                        [XF_Q5_0] = to_q5_0,
+                                        [XF_Q5_1] = to_q5_1,
                                         [XF_Q4_K] = xf_quantize_q4_k,
+                                        [XF_Q5_K] = xf_quantize_q5_k,
                                         [XF_Q6_K] = xf_quantize_q6_k};
 
 bool xf_can_quantize(xf_type type)

@@ -22,6 +22,7 @@ float xf_fit_scale(size_t n, const float *x, int range, int *l);
 
 /* As xf_quantize_row, of finite weights. */
 bool xf_quantize_q4_k(size_t k, const float *x, unsigned char *out, float *scale);
+bool xf_quantize_q5_k(size_t k, const float *x, unsigned char *out, float *scale);
 bool xf_quantize_q6_k(size_t k, const float *x, unsigned char *out, float *scale);
 
 #endif

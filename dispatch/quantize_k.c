@@ -4,6 +4,7 @@
 
 #include "dispatch/narrow.h"
 #include "dispatch/quantize.h"
+#include "dispatch/quantize_line.h"
 
 enum { BLOCK = 256 };
 
@@ -78,117 +79,54 @@ bool xf_quantize_q6_k(size_t k, const float *x, unsigned char *out, float *scale
   return fits;
 }
 
-/* ---- Q4_K: x = (d · sc) · l − dmin · mn, sc and mn of 6 bits for 32 weights, l of 4 ---- */
+/* ---- Q4_K, Q5_K: x = (d · sc) · l − dmin · mn, sc and mn of 6 bits for 32 weights ---- */
 
-enum { SUB4 = 32, SUBS4 = BLOCK / SUB4 };
+enum { SUB = XF_LINE_BLOCK, SUBS = BLOCK / SUB };
 
-/* x ≈ scale · l − minimum */
-struct line {
-  float scale, minimum;
-};
-
-/* The line of least squares through (l, x) with minimum ≥ 0. */
-static struct line fit_line(const float *x, const int *l)
-{
-  float sum_x = 0, sum_l = 0, sum_ll = 0, sum_xl = 0, n = SUB4;
-  for (size_t i = 0; i < SUB4; i++) {
-    float q = (float)l[i];
-    sum_x += x[i];
-    sum_l += q;
-    sum_ll += q * q;
-    sum_xl += x[i] * q;
-  }
-  struct line line = {0};
-  float determinant = n * sum_ll - sum_l * sum_l;
-  if (determinant > 0) {
-    line.scale = (n * sum_xl - sum_x * sum_l) / determinant;
-    line.minimum = (sum_l * sum_xl - sum_ll * sum_x) / determinant;
-  }
-  if (determinant <= 0 || line.minimum < 0)
-    line = (struct line){sum_ll > 0 ? sum_xl / sum_ll : 0, 0};
-  return line;
-}
-
-static void choose_l4(const float *x, struct line line, int *l)
-{
-  for (size_t i = 0; i < SUB4; i++)
-    l[i] = line.scale > 0 ? clamped((x[i] + line.minimum) / line.scale, 0, 15) : 0;
-}
-
-static float squared_error(const float *x, struct line line, const int *l)
-{
-  float error = 0;
-  for (size_t i = 0; i < SUB4; i++) {
-    float difference = line.scale * (float)l[i] - line.minimum - x[i];
-    error += difference * difference;
-  }
-  return error;
-}
-
-/* Tries lines that span a little less or more than the weights do. */
-static struct line fit_sub(const float *x)
-{
-  enum { TRIALS = 20 };
-  float low = 0, high = x[0];
-  for (size_t i = 0; i < SUB4; i++) {
-    low = fminf(low, x[i]);
-    high = fmaxf(high, x[i]);
-  }
-  if (!(high - low >= 0x1p-100f)) return (struct line){0, -low}; /* what follows could overflow */
-  struct line best = {(high - low) / 15, -low};
-  int l[SUB4];
-  choose_l4(x, best, l);
-  float least = squared_error(x, best, l);
-  for (int trial = 0; trial <= TRIALS; trial++) {
-    struct line line = {(high - low) / (14 + 0.1f * (float)trial), -low};
-    choose_l4(x, line, l);
-    line = fit_line(x, l);
-    choose_l4(x, line, l);
-    float error = squared_error(x, line, l);
-    if (!(error < least)) continue;
-    least = error;
-    best = line;
-  }
-  return best;
-}
-
-/* What a block of Q4_K holds. */
-struct k4 {
+/* What a block of them holds. */
+struct k_block {
+  int bits; /* of l: 4 or 5 */
   float d, dmin;
   uint16_t halves[2];
-  int sc[SUBS4], mn[SUBS4], l[BLOCK];
+  int sc[SUBS], mn[SUBS], l[BLOCK];
 };
 
-static struct line line_of(const struct k4 *b, size_t sub)
+static struct xf_line line_of(const struct k_block *b, size_t sub)
 {
-  return (struct line){b->d * (float)b->sc[sub], b->dmin * (float)b->mn[sub]};
+  return (struct xf_line){b->d * (float)b->sc[sub], b->dmin * (float)b->mn[sub]};
 }
 
-static void round_k4(struct k4 *b, float d, float dmin)
+static int most_of(const struct k_block *b)
+{
+  return (1 << b->bits) - 1;
+}
+
+static void round_lines(struct k_block *b, float d, float dmin)
 {
   b->halves[0] = xf_round_f16(d, &b->d);
   b->halves[1] = xf_round_f16(dmin, &b->dmin);
 }
 
-static void choose_block_l4(const float *x, struct k4 *b)
+static void choose_l(const float *x, struct k_block *b)
 {
-  for (size_t j = 0; j < SUBS4; j++) choose_l4(x + SUB4 * j, line_of(b, j), b->l + SUB4 * j);
+  for (size_t j = 0; j < SUBS; j++)
+    xf_line_choose(x + SUB * j, line_of(b, j), most_of(b), b->l + SUB * j);
 }
 
-static float block_error(const float *x, const struct k4 *b)
+static float block_error(const float *x, const struct k_block *b)
 {
   float error = 0;
-  for (size_t j = 0; j < SUBS4; j++)
-    error += squared_error(x + SUB4 * j, line_of(b, j), b->l + SUB4 * j);
+  for (size_t j = 0; j < SUBS; j++)
+    error += xf_line_error(x + SUB * j, line_of(b, j), b->l + SUB * j);
   return error;
 }
 
 /* d and dmin of least squares for the sc, mn and l there are. */
-static void refit_k4(const float *x, struct k4 *b)
+static void refit_lines(const float *x, struct k_block *b)
 {
   double aa = 0, ab = 0, bb = 0, ax = 0, bx = 0;
   for (size_t i = 0; i < BLOCK; i++) {
-    double a = b->sc[i / SUB4] * b->l[i], m = -b->mn[i / SUB4];
+    double a = b->sc[i / SUB] * b->l[i], m = -b->mn[i / SUB];
     aa += a * a;
     ab += a * m;
     bb += m * m;
@@ -198,45 +136,57 @@ static void refit_k4(const float *x, struct k4 *b)
   double determinant = aa * bb - ab * ab;
   if (!(determinant > 0)) return;
   double d = (bb * ax - ab * bx) / determinant, dmin = (aa * bx - ab * ax) / determinant;
-  if (d > 0 && dmin > 0) round_k4(b, (float)d, (float)dmin);
+  if (d > 0 && dmin > 0) round_lines(b, (float)d, (float)dmin);
 }
 
 /* Eight pairs of 6 bits in 12 bytes: four whole ones, then four whose upper bits lie above them. */
-static void store_k4(const struct k4 *b, unsigned char *out)
+static void store_scales(const struct k_block *b, unsigned char *s)
 {
-  unsigned char *s = out + 4;
-  memcpy(out, b->halves, 4);
   for (size_t j = 0; j < 4; j++) {
     s[j] = (unsigned char)(b->sc[j] | b->sc[4 + j] >> 4 << 6);
     s[4 + j] = (unsigned char)(b->mn[j] | b->mn[4 + j] >> 4 << 6);
     s[8 + j] = (unsigned char)((b->sc[4 + j] & 15) | (b->mn[4 + j] & 15) << 4);
   }
-  for (size_t pair = 0; pair < 4; pair++)
-    for (size_t i = 0; i < 32; i++)
-      out[16 + 32 * pair + i] =
-          (unsigned char)(b->l[64 * pair + i] | b->l[64 * pair + 32 + i] << 4);
 }
 
-static bool block_q4_k(const float *x, unsigned char *out)
+/* d, dmin, the scales, of Q5_K the fifth bits (bit j of byte i: weight 32j + i), the nibbles. */
+static void store_lines(const struct k_block *b, unsigned char *out)
 {
-  struct line lines[SUBS4], most = {0};
-  struct k4 block = {0};
-  for (size_t j = 0; j < SUBS4; j++) {
-    lines[j] = fit_sub(x + SUB4 * j);
+  memcpy(out, b->halves, 4);
+  store_scales(b, out + 4);
+  out += 16;
+  if (b->bits == 5) {
+    memset(out, 0, SUB);
+    for (size_t i = 0; i < BLOCK; i++) out[i % SUB] |= (unsigned char)(b->l[i] >> 4 << i / SUB);
+    out += SUB;
+  }
+  for (size_t pair = 0; pair < SUBS / 2; pair++)
+    for (size_t i = 0; i < SUB; i++) {
+      const int *l = b->l + 2 * SUB * pair + i;
+      out[SUB * pair + i] = (unsigned char)((l[0] & 15) | (l[SUB] & 15) << 4);
+    }
+}
+
+static bool block_of_lines(const float *x, int bits, unsigned char *out)
+{
+  struct xf_line lines[SUBS], most = {0};
+  struct k_block block = {.bits = bits};
+  for (size_t j = 0; j < SUBS; j++) {
+    lines[j] = xf_line_fit(x + SUB * j, (struct xf_line_form){most_of(&block), false});
     most.scale = fmaxf(most.scale, lines[j].scale);
     most.minimum = fmaxf(most.minimum, lines[j].minimum);
   }
-  round_k4(&block, most.scale / 63, most.minimum / 63);
-  for (size_t j = 0; j < SUBS4; j++) {
+  round_lines(&block, most.scale / 63, most.minimum / 63);
+  for (size_t j = 0; j < SUBS; j++) {
     if (block.d > 0) block.sc[j] = clamped(lines[j].scale / block.d, 0, 63);
     if (block.dmin > 0) block.mn[j] = clamped(lines[j].minimum / block.dmin, 0, 63);
   }
-  choose_block_l4(x, &block);
-  struct k4 refitted = block;
-  refit_k4(x, &refitted);
-  choose_block_l4(x, &refitted);
+  choose_l(x, &block);
+  struct k_block refitted = block;
+  refit_lines(x, &refitted);
+  choose_l(x, &refitted);
   if (block_error(x, &refitted) < block_error(x, &block)) block = refitted;
-  store_k4(&block, out);
+  store_lines(&block, out);
   return isfinite(block.d) && isfinite(block.dmin);
 }
 
@@ -244,6 +194,14 @@ bool xf_quantize_q4_k(size_t k, const float *x, unsigned char *out, float *scale
 {
   (void)scale;
   bool fits = true;
-  for (size_t i = 0; i < k; i += BLOCK, out += 144) fits &= block_q4_k(x + i, out);
+  for (size_t i = 0; i < k; i += BLOCK, out += 144) fits &= block_of_lines(x + i, 4, out);
+  return fits;
+}
+
+bool xf_quantize_q5_k(size_t k, const float *x, unsigned char *out, float *scale)
+{
+  (void)scale;
+  bool fits = true;
+  for (size_t i = 0; i < k; i += BLOCK, out += 176) fits &= block_of_lines(x + i, 5, out);
   return fits;
 }

@@ -19,8 +19,12 @@ static uint32_t file_type_of(xf_type type)
   case XF_F32: return 0;
   case XF_F16: return 1;
   case XF_Q4_0: return 2;
+  case XF_Q4_1: return 3;
   case XF_Q8_0: return 7;
+  case XF_Q5_0: return 8;
+  case XF_Q5_1: return 9;
   case XF_Q4_K: return 15;
+  case XF_Q5_K: return 17;
   case XF_Q6_K: return 18;
   case XF_BF16: return 32;
   default: return 1024; /* "guessed" */

@@ -15,7 +15,8 @@
 #include "tests/model_support.h"
 #include "tests/support.h"
 
-static const xf_type types[] = {XF_I8_ROW, XF_Q8_0, XF_Q4_0, XF_Q4_K, XF_Q6_K};
+static const xf_type types[] = {XF_I8_ROW, XF_Q8_0, XF_Q4_0, XF_Q4_1, XF_Q5_0,
+                                XF_Q5_1,   XF_Q4_K, XF_Q5_K, XF_Q6_K};
 enum { TYPES = sizeof types / sizeof *types };
 
 /* What the type makes of a row. */
@@ -62,19 +63,23 @@ static void compare_tensor(xf_type type, const struct xf_tensor *plain,
 static void test_against_llama_quantize(void **state)
 {
   (void)state;
-  static const char *const names[] = {"Q8_0", "Q4_0", "Q4_K", "Q6_K"};
+  static const struct {
+    const char *name;
+    xf_type type;
+  } files[] = {{"Q8_0", XF_Q8_0}, {"Q4_0", XF_Q4_0}, {"Q4_1", XF_Q4_1}, {"Q5_0", XF_Q5_0},
+               {"Q4_K", XF_Q4_K}, {"Q5_K", XF_Q5_K}, {"Q6_K", XF_Q6_K}};
   struct xf_gguf plain;
   xf_error error = {0};
   expect_ok(xf_gguf_open(fixture("gguf/tl-mini-F32.gguf"), &plain, &error), &error);
-  for (size_t t = 0; t < 4; t++) {
+  for (size_t t = 0; t < sizeof files / sizeof *files; t++) {
     char name[64];
     struct xf_gguf theirs;
     size_t compared = 0;
-    snprintf(name, sizeof name, "gguf/tl-mini-%s.gguf", names[t]);
+    snprintf(name, sizeof name, "gguf/tl-mini-%s.gguf", files[t].name);
     expect_ok(xf_gguf_open(fixture(name), &theirs, &error), &error);
     for (size_t i = 0; i < plain.n_tensors; i++) {
       if (plain.tensors[i].rank != 2) continue;
-      compare_tensor(types[1 + t], &plain.tensors[i],
+      compare_tensor(files[t].type, &plain.tensors[i],
                      xf_tensor_find(theirs.tensors, theirs.n_tensors, plain.tensors[i].name));
       compared++;
     }
@@ -84,6 +89,74 @@ static void test_against_llama_quantize(void **state)
   xf_gguf_close(&plain);
 }
 
+/* ---- against the textbook ---- */
+
+static double nearest_half(double x)
+{
+  float rounded;
+  xf_round_f16((float)x, &rounded);
+  return (double)rounded;
+}
+
+/* The squared error of 32 weights, as small as whole numbers 0 … most can make it with that scale
+ * and that offset, in double. */
+static double error_of_line(const float *x, double scale, double offset, int most)
+{
+  double error = 0;
+  for (size_t i = 0; i < 32; i++) {
+    double l = scale == 0 ? 0 : nearbyint(((double)x[i] - offset) / scale);
+    l = l < 0 ? 0 : l > most ? most : l;
+    error += pow(scale * l + offset - (double)x[i], 2);
+  }
+  return error;
+}
+
+/* The textbook's block: its line goes from the least to the greatest weight (Q4_1, Q5_1), or the
+ * weight of the greatest magnitude is the least number's (Q4_0, Q5_0). */
+static double textbook(xf_type type, const float *x)
+{
+  int most = type == XF_Q4_0 || type == XF_Q4_1 ? 15 : 31;
+  double low = (double)x[0], high = low, extreme = 0;
+  for (size_t i = 0; i < 32; i++) {
+    low = fmin(low, (double)x[i]);
+    high = fmax(high, (double)x[i]);
+    if (fabs((double)x[i]) > fabs(extreme)) extreme = (double)x[i];
+  }
+  if (type == XF_Q4_1 || type == XF_Q5_1)
+    return error_of_line(x, nearest_half((high - low) / most), nearest_half(low), most);
+  double range = (most + 1) / 2, scale = nearest_half(-extreme / range);
+  return error_of_line(x, scale, -range * scale, most);
+}
+
+/* No block is worse than the textbook's, but for the rounding of a fitted scale to f16. */
+static void test_against_textbook(void **state)
+{
+  (void)state;
+  static const xf_type of_32[] = {XF_Q4_0, XF_Q4_1, XF_Q5_0, XF_Q5_1};
+  struct rng rng = {8};
+  double ours[4] = {0}, theirs[4] = {0};
+  for (size_t n = 0; n < scaled(2000); n++) {
+    float x[32], y[32], size = exp2f(rng_uniform(&rng) * 8);
+    float offset = n % 3 == 0 ? size * 4 * rng_uniform(&rng) : 0;
+    for (size_t i = 0; i < 32; i++) {
+      x[i] = offset + size * (n % 2 ? rng_normal(&rng) : rng_uniform(&rng));
+      if (n % 5 == 0 && i % 7) x[i] = offset;
+    }
+    for (size_t t = 0; t < 4; t++) {
+      round_trip(of_32[t], 32, x, y);
+      double error = squared_error(32, x, y), other = textbook(of_32[t], x);
+      if (!(error <= other * 1.01 + 1e-12 * (double)(size * size)))
+        fail_msg("%s, block %zu: squared error %g, the textbook's %g", xf_type_name(of_32[t]), n,
+                 error, other);
+      ours[t] += error / (double)(size * size);
+      theirs[t] += other / (double)(size * size);
+    }
+  }
+  for (size_t t = 0; t < 4; t++) assert_true(ours[t] < 0.95 * theirs[t]);
+}
+
+/* ---- blocks of all kinds ---- */
+
 /* The largest error of a type, as a part of the largest weight of 256. */
 static double bound(xf_type type)
 {
@@ -91,6 +164,9 @@ static double bound(xf_type type)
   case XF_I8_ROW:
   case XF_Q8_0: return 0.5 / 127 * 1.01;
   case XF_Q6_K: return 0.06;
+  case XF_Q5_0:
+  case XF_Q5_1:
+  case XF_Q5_K: return 0.1;
   default: return 0.2;
   }
 }
@@ -187,6 +263,7 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_against_llama_quantize),
+      cmocka_unit_test(test_against_textbook),
       cmocka_unit_test(test_shapes_of_blocks),
       cmocka_unit_test(test_extremes),
       cmocka_unit_test(test_f16),

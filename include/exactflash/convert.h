@@ -27,8 +27,8 @@ typedef struct xf_convert_options {
   int packed;
 } xf_convert_options;
 
-/* Whether matrices can be converted to that type: 1 or 0. XF_F32, XF_F16, XF_BF16, XF_I8_ROW,
- * XF_Q8_0, XF_Q4_0, XF_Q4_K and XF_Q6_K can. */
+/* Whether matrices can be converted to that type: 1 or 0. All types of weights can: all of tensor.h
+ * but XF_I8 and XF_BOOL. */
 XF_API int xf_convert_supports(xf_type type);
 
 /* What a checkpoint says of itself, without its weights being read. */

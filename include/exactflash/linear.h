@@ -26,9 +26,9 @@ XF_API void xf_linear_destroy(xf_linear *linear); /* NULL is allowed */
 XF_API xf_status xf_dequantize(const xf_context *context, const xf_view *w, const xf_view *scales,
                                const xf_view *y, xf_error *error);
 
-/* w = x as w->type, the nearest of f32, f16 and bf16, or the blocks that xf_convert writes of
- * i8_row, q8_0, q4_0, q4_k and q6_k: the same bytes on every machine. x: f32 [n, k], rows dense. w,
- * and scales of XF_I8_ROW, as above, but written; no two rows overlap, nor do x, w and scales.
+/* w = x as w->type, the nearest of f32, f16 and bf16, or the rows and blocks that xf_convert writes
+ * of the other types: the same bytes on every machine. x: f32 [n, k], rows dense. w, and scales of
+ * XF_I8_ROW, as above, but written; no two rows overlap, nor do x, w and scales.
  * XF_E_ARGUMENT where a weight is NaN, infinite or too large for the type; w and scales are then of
  * no use. */
 XF_API xf_status xf_quantize(const xf_context *context, const xf_view *x, const xf_view *w,

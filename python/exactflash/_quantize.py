@@ -86,11 +86,11 @@ def _call(function: Callable[..., int], context: Context | None, *views: Any) ->
 
 
 def quantize(x: Any, type: str = "q8_0", *, context: Context | None = None) -> Quantized:
-    """x, weights [n, k] of any float type, rounded to "q8_0", "q4_0", "q4_k", "q6_k", "i8_row", "f16",
-    "bf16" or "f32": the bytes that `exactflash convert` writes, the same on every machine.
+    """x, weights [n, k] of any float type, rounded to one of the types that Quantized names: the bytes
+    that `exactflash convert` writes, the same on every machine.
 
-    k is a multiple of the type's block: 32 for q8_0 and q4_0, 256 for q4_k and q6_k. Raises ArgumentError
-    for weights that are NaN, infinite or too large for the type."""
+    k is a multiple of the type's block: 32 for q8_0, q4_0, q4_1, q5_0 and q5_1, 256 for q4_k, q5_k and
+    q6_k. Raises ArgumentError for weights that are NaN, infinite or too large for the type."""
     import numpy
 
     number, weights = _type_number(type), _arrays.f32(x, "x")
