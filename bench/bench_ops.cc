@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -38,20 +39,22 @@ using Maker = std::function<bench_case *(const xf_context *)>;
 struct Registration {
   std::string name;
   Maker make;
-  bool small;      // small enough for the scalar kernels, which are a definition and no rival
-  bool one_thread; // has no parallel loop
-  bool variants;   // the variants of an ISA differ in it
+  bool small;        // small enough for the scalar kernels, which are a definition and no rival
+  bool one_thread;   // has no parallel loop
+  bool variants;     // the variants of an ISA differ in it
+  bool fast = false; // in fast mode
 };
 
-const xf_context *context_of(const xf_kernels *kernels, uint32_t threads)
+const xf_context *context_of(const xf_kernels *kernels, uint32_t threads, bool fast)
 {
-  static std::map<std::pair<const xf_kernels *, uint32_t>, xf_context *> contexts;
-  xf_context *&context = contexts[{kernels, threads}];
+  static std::map<std::tuple<const xf_kernels *, uint32_t, bool>, xf_context *> contexts;
+  xf_context *&context = contexts[{kernels, threads, fast}];
   if (context) return context;
   xf_context_options options = {};
   options.struct_size = sizeof options;
   options.isa = kernels->name;
   options.threads = threads;
+  options.fast = fast;
   xf_error error;
   if (xf_context_create(&options, &context, &error)) std::fprintf(stderr, "%s\n", error.message);
   return context;
@@ -61,8 +64,8 @@ void report(benchmark::State &state, const bench_case &c, const summary &s)
 {
   state.counters["GFLOPS"] = c.flops / s.seconds * 1e-9;
   state.counters["peak_GFLOPS"] = s.fma * 1e-9;
-  if (c.integers) state.counters["dot_peak_GOPS"] = s.dot * 1e-9;
-  state.counters["pct_peak"] = 100 * c.flops / s.seconds / (c.integers ? s.dot : s.fma);
+  if (c.dots) state.counters["dot_peak_GOPS"] = s.dot * 1e-9;
+  state.counters["pct_peak"] = 100 * c.flops / s.seconds / (c.dots ? s.dot : s.fma);
   state.counters["GBps"] = c.bytes / s.seconds * 1e-9;
   state.counters["read_GBps"] = s.read * 1e-9;
   state.counters["pct_bandwidth"] = 100 * c.bytes / s.seconds / s.read;
@@ -72,14 +75,15 @@ void report(benchmark::State &state, const bench_case &c, const summary &s)
   state.counters["samples"] = static_cast<double>(s.samples);
 }
 
-void run(benchmark::State &state, const xf_kernels *kernels, uint32_t threads, const Maker &make)
+void run(benchmark::State &state, const xf_kernels *kernels, uint32_t threads,
+         const Registration &r)
 {
   if (clock_seconds() > deadline) {
     state.SkipWithError("no time left");
     return;
   }
-  const xf_context *context = context_of(kernels, threads);
-  bench_case *c = context ? make(context) : nullptr;
+  const xf_context *context = context_of(kernels, threads, r.fast);
+  bench_case *c = context ? r.make(context) : nullptr;
   if (!c) {
     state.SkipWithError(context ? "out of memory" : "no context");
     return;
@@ -152,15 +156,18 @@ void add_linear(std::vector<Registration> &list)
 {
   const size_t qkv = (Q_HEADS + 2 * KV_HEADS) * HEAD_DIM;
   const std::pair<size_t, size_t> shapes[] = {{qkv, HIDDEN}, {HIDDEN, INTERMEDIATE}};
-  for (xf_type type : {XF_F32, XF_BF16, XF_F16})
-    for (auto [n, k] : shapes)
-      for (size_t rows : {1, 8, 64, 512})
-        list.push_back({std::string("linear/") + xf_type_name(type) + "/" + std::to_string(n) +
-                            "x" + std::to_string(k) + "/rows:" + std::to_string(rows),
-                        [=, n = n, k = k](const xf_context *context) {
-                          return linear_case(context, type, rows, n, k);
-                        },
-                        rows <= 8, false, false});
+  auto add = [&](xf_type type, size_t n, size_t k, size_t rows, bool fast) {
+    list.push_back(
+        {std::string(fast ? "fast/" : "linear/") + xf_type_name(type) + "/" + std::to_string(n) +
+             "x" + std::to_string(k) + "/rows:" + std::to_string(rows),
+         [=](const xf_context *context) { return linear_case(context, type, rows, n, k); },
+         rows <= 8, false, false, fast});
+  };
+  for (auto [n, k] : shapes)
+    for (size_t rows : {1, 8, 64, 512}) {
+      for (xf_type type : {XF_F32, XF_BF16, XF_F16}) add(type, n, k, rows, false);
+      add(XF_BF16, n, k, rows, true);
+    }
 }
 
 void add_quant(std::vector<Registration> &list)
@@ -192,8 +199,8 @@ void register_one(const Registration &r, const xf_kernels *kernels)
   const uint32_t most = xf_default_threads();
   for (uint32_t threads : {1u, most}) {
     const std::string name = r.name + "/" + kernels->name + "/threads:" + std::to_string(threads);
-    benchmark::RegisterBenchmark(
-        name.c_str(), [=](benchmark::State &state) { run(state, kernels, threads, r.make); })
+    benchmark::RegisterBenchmark(name.c_str(),
+                                 [=](benchmark::State &state) { run(state, kernels, threads, r); })
         ->UseManualTime()
         ->Unit(benchmark::kMicrosecond);
     if (most == 1 || r.one_thread) break;
@@ -215,7 +222,7 @@ void register_all()
   for (const Registration &r : list)
     for (size_t i = 0; i < xf_isa_count; i++)
       if (xf_isas[i].supported() && (r.variants || !is_variant(i)) &&
-          (r.small || i + 1 < xf_isa_count))
+          (r.small || i + 1 < xf_isa_count) && (!r.fast || xf_isa_fast(xf_isas[i].kernels)))
         register_one(r, xf_isas[i].kernels);
 }
 

@@ -37,17 +37,17 @@ struct bench_case *linear_case(const xf_context *context, xf_type type, size_t r
   if (!c) return NULL;
   c->weights = (struct xf_linear){.n = n, .k = k, .parts = {{type, (uint32_t)n}}, .n_parts = 1};
   c->rows = rows;
+  struct xf_linear_rows inputs = {xf_linear_has_quants(&c->weights) ? rows : 0,
+                                  xf_linear_rounded(context, &c->weights, rows), k};
   c->base = (struct bench_case){.context = context,
                                 .flops = 2.0 * (double)rows * (double)n * (double)k,
                                 .bytes = (double)xf_linear_bytes(&c->weights),
                                 .cold = true,
-                                .integers = xf_linear_has_quants(&c->weights),
+                                .dots = inputs.quantized || inputs.rounded,
                                 .run = linear_run,
                                 .free = linear_free};
   c->x = xf_alloc(rows * k, sizeof *c->x);
   c->y = xf_alloc_zeroed(rows * n, sizeof *c->y);
-  struct xf_linear_rows inputs = {c->base.integers ? rows : 0,
-                                  xf_linear_rounded(context, &c->weights, rows), k};
   void *scratch = xf_alloc_zeroed(xf_linear_scratch_bytes(context, inputs), 1);
   if (scratch) c->scratch = xf_linear_scratch_in(scratch, context, inputs);
   if (!c->x || !c->y || !c->scratch.floats) {

@@ -20,14 +20,15 @@ struct bench_case {
   const xf_context *context;
   double flops, bytes; /* of one run */
   bool cold;           /* each run works on data that no cache holds */
-  bool integers;       /* its products are of 8-bit integers, not floats */
+  bool dots;           /* its products are those of dot_rate, not FMAs */
   void (*run)(void *self);
   void (*free)(void *self);
 };
 
 /* All return NULL when out of memory. */
 
-/* y = x · wᵀ with w [n, k], 8- and 4-bit weights by x as 8-bit numbers. Every run takes other
+/* y = x · wᵀ with w [n, k], 8- and 4-bit weights by x as 8-bit numbers, in fast mode bf16 ones by x
+ * as bf16. Every run takes other
  * weights. */
 struct bench_case *linear_case(const xf_context *context, xf_type type, size_t rows, size_t n,
                                size_t k);

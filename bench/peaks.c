@@ -60,7 +60,7 @@ double best_nop_rate(void)
   return atomic_load(&best_rate);
 }
 
-/* ---- FMAs and products of integers ---- */
+/* ---- FMAs and products of narrow numbers ---- */
 
 /* Of one ISA or variant; the last is of all others. */
 struct peak {
@@ -118,9 +118,17 @@ double fma_rate(const xf_context *context)
   return peak_rate(context, peak_of(context)->fma);
 }
 
+static const struct peak_loop *dot_loop(const xf_context *context)
+{
+#if defined(__x86_64__)
+  if (xf_context_fast(context)) return &bf16_loop_avx512;
+#endif
+  return peak_of(context)->dot;
+}
+
 double dot_rate(const xf_context *context)
 {
-  return peak_rate(context, peak_of(context)->dot);
+  return peak_rate(context, dot_loop(context));
 }
 
 /* ---- reads ---- */

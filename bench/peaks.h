@@ -12,7 +12,7 @@ struct peak_loop {
   float (*run)(size_t steps);
 };
 
-extern const struct peak_loop fma_loop_avx512, fma_loop_avx2, fma_loop_128;
+extern const struct peak_loop fma_loop_avx512, fma_loop_avx2, fma_loop_128, bf16_loop_avx512;
 extern const struct peak_loop dot_loop_avx512vnni, dot_loop_avx512, dot_loop_avx2vnni,
     dot_loop_avx2, dot_loop_neoni8mm, dot_loop_neondot, dot_loop_128;
 
@@ -26,7 +26,8 @@ double best_nop_rate(void);
 
 /* FLOP/s of all the context's threads in chains of FMAs, of its ISA, between registers. */
 double fma_rate(const xf_context *context);
-/* The same of products of 8-bit integers, added up in 32 bits: two operations each. */
+/* The same of products of 8-bit integers, added up in 32 bits, or in fast mode of those of bf16:
+ * two operations each. */
 double dot_rate(const xf_context *context);
 
 /* Bytes a second that all the context's threads sum up, from the arena. */
