@@ -12,10 +12,17 @@ import numpy as np
 
 from exactflash._errors import FileError, FormatError, ShapeError, UnsupportedError
 from exactflash._ggml import TYPES
-from exactflash._llama_config import Fields, LlamaConfig, base_frequencies, check_heads
+from exactflash._llama_config import (
+    Fields,
+    LlamaConfig,
+    base_frequencies,
+    check_heads,
+    llama3_frequencies,
+)
 
-_STRING, _ARRAY = 8, 9
+_STRING, _ARRAY, _F64 = 8, 9, 12
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_LLAMA3, _ORIGINAL = "exactflash.rope.llama3", "original_max_position_embeddings"
 
 
 @dataclass(frozen=True)
@@ -48,10 +55,14 @@ class Entry:
         return row_bytes, lambda raw: kind.widen(np.ascontiguousarray(raw).reshape(-1, kind.bytes))
 
 
-class _ArrayOf(NamedTuple):
-    """An array of the metadata, of whose elements nothing here needs any."""
+_SHORT = 16  # elements of arrays that are kept
 
-    length: int
+
+class _ArrayOf(NamedTuple):
+    """An array of the metadata: its elements, where they are few numbers."""
+
+    kind: int
+    values: tuple[Any, ...]
 
 
 class _Reader:
@@ -84,12 +95,16 @@ class _Reader:
             raise UnsupportedError(
                 f"{self.path}: {key}: arrays of arrays are not supported; write the file without that key"
             )
+        values: tuple[Any, ...] = ()
         if element in _SCALARS:
-            self.take(count * struct.calcsize("<" + _SCALARS[element]))
+            code = _SCALARS[element]
+            raw = self.take(count * struct.calcsize("<" + code))
+            if count <= _SHORT:
+                values = struct.unpack(f"<{count}{code}", raw)
         else:
             for _ in range(count):
                 self.value(key, element)
-        return _ArrayOf(count)
+        return _ArrayOf(element, values)
 
 
 def _entries(reader: _Reader, count: int, alignment: int) -> list[Entry]:
@@ -145,8 +160,20 @@ def _check_variant(fields: Fields) -> None:
         raise FormatError(f"{fields.place}: the key general.architecture is missing")
 
 
+def _llama3(fields: Fields, inv_freq: Any) -> Any:
+    """By the settings that `exactflash convert` writes of a config.json: as such a folder's, to the bit,
+    which factors in a tensor do not give."""
+    given, names = fields.get(_LLAMA3), ("factor", "low_freq_factor", "high_freq_factor", _ORIGINAL)
+    if not isinstance(given, _ArrayOf) or given.kind != _F64 or len(given.values) != len(names):
+        raise FormatError(f"{fields.place}: {_LLAMA3} must be four numbers in F64: {', '.join(names)}")
+    scaling = Fields(f"{fields.place}: {_LLAMA3}", dict(zip(names, given.values, strict=True)))
+    return llama3_frequencies(inv_freq, scaling)
+
+
 def _frequencies(fields: Fields, head_dim: int, entries: dict[str, Entry]) -> Any:
     inv_freq = base_frequencies(fields.theta("llama.rope.freq_base", 10000.0), head_dim)
+    if fields.get(_LLAMA3) is not None:
+        return _llama3(fields, inv_freq)
     factor = fields.factor("llama.rope.scale_linear", 1.0)
     factor = fields.factor("llama.rope.scaling.factor", factor)
     if fields.get("llama.rope.scaling.type") != "none":

@@ -99,7 +99,8 @@ def base_frequencies(theta: float, head_dim: int) -> Any:
     return np.float32(1) / powers.astype(np.float32)
 
 
-def _llama3(inv_freq: Any, scaling: Fields) -> Any:
+def llama3_frequencies(inv_freq: Any, scaling: Fields) -> Any:
+    """inv_freq scaled as Llama 3 does it, by the four numbers of config.json's rope_scaling."""
     factor, low = np.float32(scaling.factor("factor")), scaling.factor("low_freq_factor")
     high = scaling.factor("high_freq_factor")
     original = scaling.number("original_max_position_embeddings", None, 1, MOST_POSITIONS)
@@ -124,7 +125,7 @@ def _scaled(top: Fields, name: str, head_dim: int) -> Any:
     kind = scaling.get("rope_type") or scaling.get("type") or "default"
     inv_freq = base_frequencies(theta, head_dim)
     if kind == "llama3":
-        return _llama3(inv_freq, scaling)
+        return llama3_frequencies(inv_freq, scaling)
     if kind == "linear":
         return inv_freq / np.float32(scaling.factor("factor"))
     if kind != "default":

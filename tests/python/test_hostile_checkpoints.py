@@ -12,7 +12,9 @@ pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed")
 from tflite_support import write_checkpoint  # noqa: E402
 
 import exactflash  # noqa: E402
+from exactflash import _gguf  # noqa: E402
 from exactflash._checkpoint import Checkpoint  # noqa: E402
+from exactflash._llama_config import config_of_folder  # noqa: E402
 
 FORMAT, UNSUPPORTED = exactflash.FormatError, exactflash.UnsupportedError
 DEEP = b'{"a":' * 100000 + b"1" + b"}" * 100000
@@ -148,6 +150,13 @@ def array(element, count, data=b""):
     return struct.pack("<IIQ", 9, element, count) + data
 
 
+LLAMA3 = "exactflash.rope.llama3"  # what `exactflash convert` writes
+
+
+def doubles(*values):
+    return array(12, len(values), struct.pack(f"<{len(values)}d", *values))
+
+
 @pytest.mark.parametrize(
     ("key", "value", "kind", "words"),
     [
@@ -161,12 +170,37 @@ def array(element, count, data=b""):
         ("llama.rope.scale_linear", number(INFINITY), FORMAT, "llama.rope.scale_linear"),
         ("llama.rope.freq_base", number(0), FORMAT, "llama.rope.freq_base"),
         ("llama.embedding_length", integer(1 << 31), FORMAT, "llama.embedding_length"),
+        (LLAMA3, number(8), FORMAT, f"{LLAMA3} must be four numbers in F64"),
+        (LLAMA3, array(12, 3, bytes(24)), FORMAT, f"{LLAMA3} must be four numbers in F64"),
+        (LLAMA3, array(6, 4, bytes(16)), FORMAT, f"{LLAMA3} must be four numbers in F64"),
+        (LLAMA3, array(12, 1 << 61), FORMAT, "truncated"),
+        (LLAMA3, doubles(0, 1, 4, 256), FORMAT, f"{LLAMA3}: factor must be"),
+        (LLAMA3, doubles(8, 4, 1, 256), FORMAT, f"{LLAMA3}: high_freq_factor must be greater"),
+        (LLAMA3, doubles(8, 1, 4, 0.5), FORMAT, f"{LLAMA3}: original_max_position_embeddings must be"),
+        (LLAMA3, doubles(8, float("nan"), 4, 256), FORMAT, f"{LLAMA3}: low_freq_factor must be"),
     ],
 )  # fmt: skip
 def test_metadata_of_gguf(key, value, kind, words, tmp_path):
     path = write_gguf(tmp_path / "m.gguf", LLAMA | {key: value})
     with pytest.raises(kind, match=rf"m\.gguf: .*{words}|m\.gguf: {words}"):
         Checkpoint(path)
+
+
+def test_llama3_of_gguf(tmp_path):
+    """The frequencies of the config.json that the key was made of, whatever else the file says."""
+    theta = {"llama.rope.freq_base": number(500000), "llama.attention.key_length": integer(64)}
+    more = {"llama.rope.scaling.factor": number(3)}
+    path = write_gguf(tmp_path / "m.gguf", LLAMA | theta | more | {LLAMA3: doubles(8, 1, 4, 256)})
+    scaling = {"rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4,
+               "original_max_position_embeddings": 256, "rope_theta": 500000}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps({
+        "model_type": "llama", "hidden_size": 64, "intermediate_size": 4, "num_hidden_layers": 1,
+        "num_attention_heads": 1, "vocab_size": 8, "rope_scaling": scaling,
+    }))  # fmt: skip
+    want, got = config_of_folder(tmp_path).inv_freq, _gguf.read(path)[0].inv_freq
+    plain = _gguf.read(write_gguf(path, LLAMA | theta))[0].inv_freq
+    assert got.tobytes() == want.tobytes() != plain.tobytes()
+    assert (got[:4] == plain[:4]).all() and (got[-4:] < plain[-4:]).all()
 
 
 @pytest.mark.parametrize(
