@@ -131,6 +131,40 @@ bool xf_graph_is_position(struct xf_tflite *t, int tensor)
   return plain >= 0 && plain == xf_tflite_signature_input(t, "input_pos");
 }
 
+/* The one position of the signature, cut out maybe. */
+static bool is_one_position(struct xf_tflite *t, int tensor)
+{
+  const struct xf_tflite_op *cut = xf_graph_op(t, tensor, XF_TFLITE_SLICE);
+  int position = xf_graph_plain(t, cut ? xf_tflite_input(t, cut, 0) : tensor);
+  if (!xf_graph_is_position(t, position) || t->tensors[position].rank > 4) return false;
+  for (size_t i = 0; i < t->tensors[position].rank; i++)
+    if (t->tensors[position].shape[i] != 1) return false;
+  return true;
+}
+
+bool xf_graph_is_place(struct xf_tflite *t, int tensor)
+{
+  static const int32_t zeros[3];
+  int32_t numbers[3];
+  size_t n = 0, position = 0;
+  const struct xf_tflite_op *op = xf_graph_op(t, tensor, XF_TFLITE_PACK);
+  if (!op) op = xf_graph_op(t, tensor, XF_TFLITE_CONCATENATION);
+  for (size_t i = 0; op && i < op->inputs.n; i++) {
+    int part = xf_tflite_input(t, op, i);
+    if (part >= 0 && is_one_position(t, part)) {
+      if (n++ != 1) return false;
+      position++;
+      continue;
+    }
+    size_t count = part < 0 ? 0 : t->tensors[part].bytes / sizeof *numbers;
+    if (count > 3 || !integers(t, part, count, numbers) ||
+        memcmp(numbers, zeros, count * sizeof *numbers) != 0)
+      return false;
+    n += count;
+  }
+  return n == 4 && position == 1;
+}
+
 /* cos or sin of positions · frequencies. */
 static bool angles(struct xf_tflite *t, int tensor, enum xf_tflite_code code, int *inv_freq)
 {

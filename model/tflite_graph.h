@@ -18,6 +18,9 @@ bool xf_graph_pair(struct xf_tflite *t, int tensor, enum xf_tflite_code code, in
 int xf_graph_constant(struct xf_tflite *t, int tensor);
 /* Whether it is the signature's positions. */
 bool xf_graph_is_position(struct xf_tflite *t, int tensor);
+/* Whether it is where DYNAMIC_UPDATE_SLICE begins to store the signature's one token: at the
+ * indices [0, position, 0, 0]. */
+bool xf_graph_is_place(struct xf_tflite *t, int tensor);
 /* A matrix product without bias: what it is applied to, and its constant. */
 bool xf_graph_linear(struct xf_tflite *t, int tensor, int *x, int *weights);
 /* A composite of that name, with numbers among its attributes. XF_E_SHAPE: it is no such composite,

@@ -125,12 +125,14 @@ static xf_status take_rotated(const struct walk *w, int tensor, size_t rows,
   return take_projection(w, unrotated, rows, part, x);
 }
 
-/* What is stored into a cache that the caller gives. */
-static int stored(const struct walk *w, int tensor)
+/* What is stored into a cache that the caller gives; *placed becomes false where that is not at the
+ * token's position. */
+static int stored(const struct walk *w, int tensor, bool *placed)
 {
   const struct xf_tflite_op *op = xf_graph_op(w->t, tensor, XF_TFLITE_DYNAMIC_UPDATE_SLICE);
   int cache = op ? xf_tflite_input(w->t, op, 0) : -1;
   if (cache < 0 || w->t->tensors[cache].producer >= 0 || w->t->tensors[cache].data) return -1;
+  *placed = *placed && xf_graph_is_place(w->t, xf_tflite_input(w->t, op, 2));
   return xf_tflite_input(w->t, op, 1);
 }
 
@@ -175,8 +177,10 @@ static xf_status take_attention(struct walk *w, int tensor, struct xf_tflite_par
   if (mask < 0 || (mask != w->mask && !xf_graph_causal(w->t, mask, w->out->cache_len)))
     return unlike(w, "the mask is neither causal by a table or a comparison, nor an input");
   w->mask = mask;
-  int k = stored(w, inputs[1]), v = stored(w, inputs[2]);
+  bool placed = true;
+  int k = stored(w, inputs[1], &placed), v = stored(w, inputs[2], &placed);
   if (k < 0 || v < 0) return unlike(w, "k or v is not stored in a cache of the signature");
+  if (!placed) return unlike(w, "k or v is not stored at its position, input_pos, in the cache");
   status = take_rotated(w, inputs[0], q, &parts[XF_Q], &of[0]);
   if (!status) status = take_rotated(w, k, kv, &parts[XF_K], &of[1]);
   if (!status) status = take_projection(w, v, kv, &parts[XF_V], &of[2]);

@@ -224,11 +224,34 @@ static int rotated(struct graph *g, int x)
   return op(g, XF_TFLITE_CONCATENATION, (const int[4]){low, high}, 2, shape_of(g, x));
 }
 
+/* Where k and v are stored: [0, position, 0, 0], in the two ways that converters have. */
+static int place(struct graph *g)
+{
+  static const int32_t zero[2], four[4] = {4}, one[4] = {1};
+  int along = g->model->stored_along ? g->model->stored_along - 1 : 1;
+  int position = g->file.input_pos;
+  if (g->model->table)
+    position = reshape(g, position, 1, 0, 0, 0);
+  else
+    position = op(g, XF_TFLITE_SLICE,
+                  (const int[4]){position, constant(g, XF_TFLITE_I32, one, 1, zero, 4)}, 2, one);
+  if (g->model->fixed_slot) position = constant(g, XF_TFLITE_I32, one, 1, zero, sizeof *zero);
+  if (g->model->table || along != 1) {
+    int parts[4];
+    for (int i = 0; i < 4; i++)
+      parts[i] = i == along ? position : constant(g, XF_TFLITE_I32, one, 0, zero, sizeof *zero);
+    return op(g, XF_TFLITE_PACK, parts, 4, four);
+  }
+  int first = constant(g, XF_TFLITE_I32, one, 1, zero, sizeof *zero);
+  int last = constant(g, XF_TFLITE_I32, (const int32_t[4]){2}, 1, zero, sizeof zero);
+  return op(g, XF_TFLITE_CONCATENATION, (const int[4]){first, position, last}, 3, four);
+}
+
 static int stored(struct graph *g, int x)
 {
   const int32_t *row = shape_of(g, x);
   int cache = add_tensor(g, XF_TFLITE_F32, 1, (int32_t)g->model->cache, row[2], row[3]);
-  return op(g, XF_TFLITE_DYNAMIC_UPDATE_SLICE, (const int[4]){cache, x, integers(g, 0, 0, 0, 0)}, 3,
+  return op(g, XF_TFLITE_DYNAMIC_UPDATE_SLICE, (const int[4]){cache, x, place(g)}, 3,
             shape_of(g, cache));
 }
 

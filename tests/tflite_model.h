@@ -20,6 +20,8 @@ struct tflite_model {
   float epsilon;         /* of the last layer's first norm */
   int zero_point;        /* of int8 */
   bool unmasked;         /* the attention has no mask */
+  bool fixed_slot;       /* k and v are stored in slot 0, not at their position */
+  int stored_along;      /* dimension of the cache that the position counts, plus 1 */
   bool rotates_tokens;   /* RoPE's angles are of the tokens, not of their positions */
 };
 
