@@ -104,16 +104,15 @@ static size_t worker_floats(const struct xf_attention *a, const struct xf_attent
   return XF_ATTENTION_ROWS * XF_BLOCK + xf_round_up(2 * rows, XF_LANES) + xf_tile_floats(a, rows);
 }
 
-static struct xf_tile_scratch scratch_of(const struct flash *f, size_t worker, float **state)
+static void scratch_of(const struct flash *f, size_t worker, float **state,
+                       struct xf_tile_scratch *scratch)
 {
   float *base = f->workspace + worker * f->worker_floats;
   size_t rows = f->size.q_block * (f->a->q_heads / f->a->kv_heads);
   *state = base + XF_ATTENTION_ROWS * XF_BLOCK;
-  struct xf_tile_scratch scratch =
-      xf_tile_scratch_at(f->a, *state + xf_round_up(2 * rows, XF_LANES));
-  scratch.s = base;
-  scratch.lds = XF_BLOCK;
-  return scratch;
+  xf_tile_scratch_at(f->a, *state + xf_round_up(2 * rows, XF_LANES), scratch);
+  scratch->s = base;
+  scratch->lds = XF_BLOCK;
 }
 
 /* What becomes of row r's partial over a block: the result, a record, or part of out and the state.
@@ -143,7 +142,8 @@ static void tile_block(const struct flash *f, const struct task *task,
   const struct xf_tile *t = &task->tile;
   const void *k[XF_BLOCK_PANELS], *v[XF_BLOCK_PANELS];
   size_t first = task->block * XF_BLOCK, n = xf_min(XF_BLOCK, t->sequence->kv_len - first);
-  struct xf_keys keys = xf_tile_keys(f->context, t, first, n, scratch, k, v);
+  struct xf_keys keys;
+  xf_tile_keys(f->context, t, first, n, scratch, k, v, &keys);
   for (size_t r0 = 0; r0 < t->rows; r0 += XF_ATTENTION_ROWS) {
     size_t rows = xf_min(XF_ATTENTION_ROWS, t->rows - r0);
     struct xf_partials partials;
@@ -155,27 +155,31 @@ static void tile_block(const struct flash *f, const struct task *task,
 }
 
 /* The index-th task of all; by_block: a task is one block of keys of a tile. */
-static struct task find_task(const struct flash *f, size_t index, bool by_block)
+static void find_task(const struct flash *f, size_t index, bool by_block, struct task *task)
 {
   const struct xf_attention *a = f->a;
-  struct xf_tile t = {.a = a, .sequence = a->sequences, .group = a->q_heads / a->kv_heads};
-  float *records = f->workspace + f->workers * f->worker_floats;
-  for (;; t.sequence++) {
-    struct xf_attention_size size = {0};
-    size_add(&size, a, t.sequence->q_len, t.sequence->kv_len, f->shrink);
+  struct xf_tile *t = &task->tile;
+  struct xf_attention_size size = f->size; /* of the only sequence, or else of each */
+  t->a = a;
+  t->sequence = a->sequences;
+  t->group = a->q_heads / a->kv_heads;
+  task->records = f->workspace + f->workers * f->worker_floats;
+  for (; a->n > 1; t->sequence++) {
+    size = (struct xf_attention_size){0};
+    size_add(&size, a, t->sequence->q_len, t->sequence->kv_len, f->shrink);
     size_t tasks = by_block ? size.block_tasks : size.tasks;
     if (index < tasks) break;
     index -= tasks;
-    records += size.records * record_floats(a);
+    task->records += size.records * record_floats(a);
   }
-  size_t q_block = q_block_of(a, t.sequence->q_len, t.sequence->kv_len, f->shrink);
-  size_t blocks = by_block ? ceil_div(t.sequence->kv_len, XF_BLOCK) : 1, tile = index / blocks;
+  size_t blocks = by_block ? ceil_div(t->sequence->kv_len, XF_BLOCK) : 1, tile = index / blocks;
   /* Late q-blocks see the most keys: they go first, so that threads end together. */
-  size_t last = ceil_div(t.sequence->q_len, q_block) - 1;
-  t.q0 = (last - tile / a->kv_heads) * q_block;
-  t.head = tile % a->kv_heads;
-  t.rows = xf_min(q_block, t.sequence->q_len - t.q0) * t.group;
-  return (struct task){t, index % blocks, records, false};
+  size_t q_blocks = size.tasks / a->kv_heads, from_end = tile / a->kv_heads;
+  t->q0 = (q_blocks - 1 - from_end) * size.q_block;
+  t->head = tile - from_end * a->kv_heads;
+  t->rows = xf_min(size.q_block, t->sequence->q_len - t->q0) * t->group;
+  task->block = index - tile * blocks;
+  task->only = false;
 }
 
 /* The blocks with keys that any row of the tile sees: begin … end − 1. */
@@ -195,10 +199,12 @@ static struct xf_range tile_blocks(const struct xf_tile *t)
 
 static void whole_task(const struct flash *f, size_t worker, size_t index)
 {
-  struct task task = find_task(f, index, false);
+  struct task task;
+  find_task(f, index, false, &task);
   const struct xf_tile *t = &task.tile;
   float *state;
-  struct xf_tile_scratch scratch = scratch_of(f, worker, &state);
+  struct xf_tile_scratch scratch;
+  scratch_of(f, worker, &state, &scratch);
   memset(state, 0, 2 * t->rows * sizeof *state);
   struct xf_range blocks = tile_blocks(t);
   task.only = blocks.end == blocks.begin + 1;
@@ -210,17 +216,20 @@ static void whole_task(const struct flash *f, size_t worker, size_t index)
 
 static void split_task(const struct flash *f, size_t worker, size_t index)
 {
-  struct task task = find_task(f, index, true);
+  struct task task;
+  find_task(f, index, true, &task);
   struct xf_range blocks = tile_blocks(&task.tile);
   if (task.block < blocks.begin || task.block >= blocks.end) return; /* merge_task skips it, too */
   float *state;
-  struct xf_tile_scratch scratch = scratch_of(f, worker, &state);
+  struct xf_tile_scratch scratch;
+  scratch_of(f, worker, &state, &scratch);
   tile_block(f, &task, &scratch, state);
 }
 
 static void merge_task(const struct flash *f, size_t index)
 {
-  struct task task = find_task(f, index, false);
+  struct task task;
+  find_task(f, index, false, &task);
   const struct xf_tile *t = &task.tile;
   struct xf_range blocks = tile_blocks(t);
   for (size_t r = 0; r < t->rows; r++) {

@@ -154,17 +154,16 @@ static void host_keys(const xf_context *context, const struct xf_tile *t,
   }
 }
 
-struct xf_keys xf_tile_keys(const xf_context *context, const struct xf_tile *t, size_t first,
-                            size_t n, const struct xf_tile_scratch *scratch, const void **k,
-                            const void **v)
+void xf_tile_keys(const xf_context *context, const struct xf_tile *t, size_t first, size_t n,
+                  const struct xf_tile_scratch *scratch, const void **k, const void **v,
+                  struct xf_keys *out)
 {
-  struct xf_keys keys = {
+  *out = (struct xf_keys){
       .type = t->a->kv.type, .first = first, .n = n, .k = k, .v = v, .v_stride = t->a->kv.v_stride};
   if (t->a->view.page_len > 0) {
-    host_keys(context, t, scratch, &keys, k, v);
-    return keys;
+    host_keys(context, t, scratch, out, k, v);
+    return;
   }
   packed_keys(t, first, (n + XF_LANES - 1) / XF_LANES, k, v);
-  if (xf_widens_pages(t->a, t->rows)) widen_pages(context, t, scratch, &keys, k, v);
-  return keys;
+  if (xf_widens_pages(t->a, t->rows)) widen_pages(context, t, scratch, out, k, v);
 }

@@ -231,6 +231,7 @@ static xf_view pages_of(const struct xf_attention_request *r)
 bool xf_attention_request_reads(const struct xf_attention_request *r, const xf_view *memory)
 {
   const xf_attention_desc *d = &r->desc;
+  if (!memory->data) return false;
   size_t lengths = r->batch * sizeof(int64_t);
   size_t table = r->batch ? (r->batch - 1) * (size_t)d->kv.page_table_stride + 1 : 0;
   bool packed = d->kv.layout == XF_KV_PACKED;

@@ -53,7 +53,8 @@ static void standard_task(void *arg, size_t slot, size_t task)
   t.head = task / tiles;
   size_t r0 = task % tiles * XF_ATTENTION_ROWS, n = xf_min(XF_ATTENTION_ROWS, t.rows - r0);
   float *base = s->slots + slot * xf_tile_floats(s->a, XF_ATTENTION_ROWS);
-  struct xf_tile_scratch scratch = xf_tile_scratch_at(s->a, base);
+  struct xf_tile_scratch scratch;
+  xf_tile_scratch_at(s->a, base, &scratch);
   scratch.lds = s->panels * XF_LANES;
   scratch.s = s->scores + (t.head * t.rows + r0) * scratch.lds;
   struct xf_keys keys = {.type = s->a->kv.type,

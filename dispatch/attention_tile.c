@@ -28,15 +28,14 @@ size_t xf_tile_floats(const struct xf_attention *a, size_t rows)
          XF_BLOCK * packed;
 }
 
-struct xf_tile_scratch xf_tile_scratch_at(const struct xf_attention *a, float *base)
+void xf_tile_scratch_at(const struct xf_attention *a, float *base, struct xf_tile_scratch *out)
 {
   size_t d_k = xf_padded(a->kv.d_k), d_v = xf_padded(a->kv.d_v);
-  struct xf_tile_scratch scratch = {.acc = base};
-  scratch.q = scratch.acc + XF_ATTENTION_ROWS * d_v;
-  scratch.bias = scratch.q + XF_ATTENTION_ROWS * d_k;
-  scratch.k = scratch.bias + (has_bias(a) ? XF_ATTENTION_ROWS * XF_BLOCK : 0);
-  scratch.v = scratch.k + XF_BLOCK * d_k;
-  return scratch;
+  out->acc = base;
+  out->q = out->acc + XF_ATTENTION_ROWS * d_v;
+  out->bias = out->q + XF_ATTENTION_ROWS * d_k;
+  out->k = out->bias + (has_bias(a) ? XF_ATTENTION_ROWS * XF_BLOCK : 0);
+  out->v = out->k + XF_BLOCK * d_k;
 }
 
 static size_t token_of(const struct xf_tile *t, size_t r)

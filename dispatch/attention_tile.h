@@ -89,9 +89,11 @@ static inline bool xf_widens_pages(const struct xf_attention *a, size_t rows)
   return a->view.page_len == 0 && a->kv.type != XF_F32 && rows > XF_ATTENTION_ROWS;
 }
 
-/* Floats of a scratch without its scores, for tiles of that many rows at most; its division. */
+/* Floats of a scratch without its scores, for tiles of that many rows at most; its division, which
+ * sets all but s and lds. (Results of small tasks are not returned: a copy of what was just written
+ * in pieces waits for them.) */
 size_t xf_tile_floats(const struct xf_attention *a, size_t rows);
-struct xf_tile_scratch xf_tile_scratch_at(const struct xf_attention *a, float *base);
+void xf_tile_scratch_at(const struct xf_attention *a, float *base, struct xf_tile_scratch *out);
 
 struct xf_range xf_tile_range(const struct xf_tile *t, size_t r);
 float *xf_tile_out(const struct xf_tile *t, size_t r);
@@ -99,9 +101,9 @@ float *xf_tile_out(const struct xf_tile *t, size_t r);
 /* Keys [first, first + n) of the tile's head, n ≤ XF_BLOCK: panels of packed pages, where they lie
  * or widened into the scratch, or a host's keys, packed into it or where they lie. k, v:
  * [XF_BLOCK_PANELS]. */
-struct xf_keys xf_tile_keys(const xf_context *context, const struct xf_tile *t, size_t first,
-                            size_t n, const struct xf_tile_scratch *scratch, const void **k,
-                            const void **v);
+void xf_tile_keys(const xf_context *context, const struct xf_tile *t, size_t first, size_t n,
+                  const struct xf_tile_scratch *scratch, const void **k, const void **v,
+                  struct xf_keys *out);
 
 /* Attention of rows r0 … r0 + n − 1 over the keys alone: m and l, and acc in the scratch. */
 void xf_tile_partial(const xf_context *context, const struct xf_tile *t, size_t r0, size_t n,
