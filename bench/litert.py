@@ -53,6 +53,7 @@ class Ours:
         layers = range(self.model.config.layers)
         k, v = ([caches[f"kv_cache_{x}_{i}"][0] for i in layers] for x in "kv")
         cache.import_kv(np.stack(k), np.stack(v), first)
+        tokens = np.array(tokens, np.int32)
 
         def run():
             self.model(tokens, cache=cache, logits=logits)
