@@ -7,12 +7,11 @@
 #include "tests/flatbuffer_writer.h"
 #include "tests/support.h"
 
-/* {attribute: value} as FlexBuffers has it, of 32-bit floats. */
-static size_t attributes(const struct tflite_op *op, unsigned char out[64])
+size_t tflite_attributes(const char *attribute, float value, unsigned char out[static 64])
 {
-  size_t name = strlen(op->attribute) + 1, at = (name + 3) / 4 * 4;
+  size_t name = strlen(attribute) + 1, at = (name + 3) / 4 * 4;
   memset(out, 0, 64);
-  memcpy(out, op->attribute, name);
+  memcpy(out, attribute, name);
   const uint32_t words[] = {1,                /* key vector: length */
                             (uint32_t)at + 4, /* its one offset, back to the name */
                             4,                /* map: how far back the keys are */
@@ -20,7 +19,7 @@ static size_t attributes(const struct tflite_op *op, unsigned char out[64])
                             1,                /* length */
                             0};
   memcpy(out + at, words, sizeof words);
-  memcpy(out + at + 20, &op->value, 4);
+  memcpy(out + at + 20, &value, 4);
   at += 24;
   out[at++] = 3 << 2 | 2; /* the value's type: a float of 4 bytes */
   out[at++] = 5;          /* root: how far back the map is */
@@ -51,7 +50,8 @@ static void write_op(struct fb_writer *w, size_t table, const struct tflite_op *
   fb_vector(w, table, 2, &op->output, 1, 4);
   if (op->code == XF_TFLITE_CONCATENATION) fb_set(w, fb_table(w, table, 4, 2), 0, 3, 4);
   if (!op->composite) return;
-  size_t options = fb_table(w, table, 12, 5), bytes = attributes(op, map);
+  size_t options = fb_table(w, table, 12, 5);
+  size_t bytes = tflite_attributes(op->attribute, op->value, map);
   fb_string(w, options, 0, op->composite);
   fb_vector(w, options, 2, map, bytes, 1);
 }

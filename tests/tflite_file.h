@@ -33,6 +33,9 @@ struct tflite_file {
   int zero_point;                /* of int8 */
 };
 
+/* {attribute: value} as FlexBuffers has it, of 32-bit floats; returns its bytes. */
+size_t tflite_attributes(const char *attribute, float value, unsigned char out[static 64]);
+
 void tflite_file_write(const struct tflite_file *file, const char *path);
 
 #endif
