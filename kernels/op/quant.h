@@ -132,6 +132,7 @@ static void quant_panels_apply(const struct xf_quant_args *a, size_t first, size
                          .ldd = f.block ? a->k / f.block : 1,
                          .lds = k / XF_LANES,
                          .records_at = xf_quant_records_at(f, a->k),
+                         .after = bytes * (size_t)quant_panels(a->type, 1),
                          .chunks = k / XF_QUANT_CHUNK,
                          .y = y};
   for (size_t r = 0, rows; r < a->rows; r += rows) {

@@ -10,6 +10,7 @@ struct quant_tile {
   size_t ldq, ldd, lds;
   const uint8_t *w[QUANT_PANELS_MAX];
   size_t records_at; /* bytes from a panel's start to its records */
+  size_t after;      /* and to that of the one in its place in the next tile of one row */
   size_t chunks;     /* of XF_QUANT_CHUNK k */
   float *y;          /* out [rows][panels][16] */
 };
@@ -37,19 +38,26 @@ XF_INLINE void quant_begin(struct xf_quant_format f, const int rows, const int p
   }
 }
 
-/* Asks for the weights that come some time after those of pairs [first, end): a row alone waits for
- * memory, and where unpacking is long, what runs out of order does not reach far enough. */
+/* Asks for the weights and scales that come some time after those of pairs [first, end), in the
+ * next tile where this one ends: a row alone waits for memory, and where unpacking is long, what
+ * runs out of order does not reach far enough. Scales are short runs, which prefetchers do not
+ * follow. */
 XF_INLINE void quant_prefetch(struct xf_quant_format f, const int panels,
                               const struct quant_tile *t, size_t chunk, const int first,
                               const int end)
 {
-  enum { AHEAD = 2048, LINE = 64 };
+  enum { AHEAD = 8, LINE = 64 };
+  const bool ends = chunk + AHEAD >= t->chunks;
+  const size_t then = chunk + AHEAD - (ends ? t->chunks : 0), after = ends ? t->after : 0;
+  const size_t quants = then * 64 * f.bits,
+               record = t->records_at + then * XF_QUANT_CHUNK * f.record / f.block;
   XF_UNROLL
   for (int p = 0; p < panels; p++) {
-    uintptr_t from = (uintptr_t)t->w[p] + chunk * 64 * f.bits + AHEAD; /* may be behind the end */
+    uintptr_t from = (uintptr_t)t->w[p] + after; /* may be behind the last panel */
     XF_UNROLL
     for (int line = f.bits * first / 4; line < f.bits * end / 4; line++)
-      __builtin_prefetch((const void *)(from + (size_t)line * LINE));
+      __builtin_prefetch((const void *)(from + quants + (size_t)line * LINE));
+    if (first == 0) __builtin_prefetch((const void *)(from + record));
   }
 }
 
