@@ -70,6 +70,7 @@ struct peak {
 
 static const struct peak peaks[] = {
 #if defined(__x86_64__)
+    {"avx512amx", &fma_loop_avx512, &dot_loop_avx512amx},
     {"avx512vnni", &fma_loop_avx512, &dot_loop_avx512vnni},
     {"avx512", &fma_loop_avx512, &dot_loop_avx512},
     {"avx2vnni", &fma_loop_avx2, &dot_loop_avx2vnni},

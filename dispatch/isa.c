@@ -11,6 +11,8 @@
 #if defined(__x86_64__)
 
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* FMA3 is the least: fmaf in the scalar kernels is one instruction. */
 static bool has_scalar(void)
@@ -34,6 +36,29 @@ static bool has_avx512vnni(void)
   return has_avx512() && cpuinfo_has_x86_avx512vnni();
 }
 
+/* Whether the system keeps the tiles of threads apart. Linux wants to be asked by each process, and
+ * refuses where a signal's stack has no room for them. */
+static bool may_use_tiles(void)
+{
+  enum { ARCH_REQ_XCOMP_PERM = 0x1023, TILE_CONFIG = 17, TILE_DATA = 18 };
+  unsigned eax, edx;
+  __asm__("xgetbv" : "=a"(eax), "=d"(edx) : "c"(0));
+  const unsigned both = 1u << TILE_CONFIG | 1u << TILE_DATA;
+  return (eax & both) == both && syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILE_DATA) == 0;
+}
+
+/* cpuinfo does not know AMX: leaf 7, EDX bits 24 (tiles) and 25 (their 8-bit products); leaf 1D: 8
+ * tiles of 16 rows of 64 bytes. */
+static bool has_avx512amx(void)
+{
+  const unsigned products = 1u << 24 | 1u << 25, tiles = 8u << 16 | 64;
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (!has_avx512vnni() || !__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return false;
+  if ((edx & products) != products) return false;
+  if (!__get_cpuid_count(0x1D, 1, &eax, &ebx, &ecx, &edx)) return false;
+  return ebx == tiles && (ecx & 0xFFFF) == 16 && may_use_tiles();
+}
+
 /* cpuinfo does not know AVX-VNNI: leaf 7.1, EAX bit 4. */
 static bool has_avx2vnni(void)
 {
@@ -42,9 +67,9 @@ static bool has_avx2vnni(void)
 }
 
 const struct xf_isa xf_isas[] = {
-    {&xf_kernels_avx512vnni, has_avx512vnni}, {&xf_kernels_avx512, has_avx512},
-    {&xf_kernels_avx2vnni, has_avx2vnni},     {&xf_kernels_avx2, has_avx2},
-    {&xf_kernels_scalar, has_scalar},
+    {&xf_kernels_avx512amx, has_avx512amx}, {&xf_kernels_avx512vnni, has_avx512vnni},
+    {&xf_kernels_avx512, has_avx512},       {&xf_kernels_avx2vnni, has_avx2vnni},
+    {&xf_kernels_avx2, has_avx2},           {&xf_kernels_scalar, has_scalar},
 };
 
 /* Variants share the float kernels. */

@@ -122,7 +122,7 @@ struct xf_kernels {
 /* Variants of an ISA differ in `quant` only. */
 extern const struct xf_kernels xf_kernels_scalar;
 extern const struct xf_kernels xf_kernels_avx2, xf_kernels_avx2vnni;
-extern const struct xf_kernels xf_kernels_avx512, xf_kernels_avx512vnni;
+extern const struct xf_kernels xf_kernels_avx512, xf_kernels_avx512vnni, xf_kernels_avx512amx;
 extern const struct xf_kernels xf_kernels_neon, xf_kernels_neondot, xf_kernels_neoni8mm;
 
 #endif

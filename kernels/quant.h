@@ -105,7 +105,7 @@ struct xf_quant_kernels {
 
 extern const struct xf_quant_kernels xf_quant_scalar;
 extern const struct xf_quant_kernels xf_quant_avx2, xf_quant_avx2vnni;
-extern const struct xf_quant_kernels xf_quant_avx512, xf_quant_avx512vnni;
+extern const struct xf_quant_kernels xf_quant_avx512, xf_quant_avx512vnni, xf_quant_avx512amx;
 extern const struct xf_quant_kernels xf_quant_neon, xf_quant_neondot, xf_quant_neoni8mm;
 
 #endif

@@ -34,10 +34,10 @@ enum {
 /* What a context is made of; zeros: the defaults. */
 typedef struct xf_context_options {
   size_t struct_size; /* sizeof(xf_context_options) */
-  /* "avx512vnni", "avx512", "avx2vnni", "avx2", "neoni8mm", "neondot", "neon" or "scalar" (the
-   * variants differ in 8-bit products only); NULL: the environment variable XF_ISA, else the best
-   * one this CPU has. A name that is unknown (XF_E_ARGUMENT) or that this CPU lacks (XF_E_CPU) is
-   * an error. Changes speed, never a bit. */
+  /* "avx512amx", "avx512vnni", "avx512", "avx2vnni", "avx2", "neoni8mm", "neondot", "neon" or
+   * "scalar" (the variants differ in 8-bit products only); NULL: the environment variable XF_ISA,
+   * else the best one this CPU has. A name that is unknown (XF_E_ARGUMENT) or that this CPU lacks
+   * (XF_E_CPU) is an error. Changes speed, never a bit. */
   const char *isa;
   /* 0: the physical cores this process may use (affinity mask and cgroup quota). */
   uint32_t threads;

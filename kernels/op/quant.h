@@ -31,6 +31,7 @@ XF_INLINE bool quant_is_tall(xf_type type)
 /* Rows of the tallest tile that has no more. */
 XF_INLINE size_t quant_rows(xf_type type, size_t rows)
 {
+  if (amx_rows(type) && rows >= amx_rows(type)) return amx_rows(type);
   if (quant_is_tall(type) && rows >= QUANT_ROWS) return QUANT_ROWS;
   if (QUANT_ROWS >= 4 && rows >= 4) return 4;
   return QUANT_ROWS >= 2 && rows >= 2 ? 2 : 1;
@@ -39,7 +40,9 @@ XF_INLINE size_t quant_rows(xf_type type, size_t rows)
 /* A tile of one type. */
 XF_INLINE void quant_tile(xf_type type, size_t rows, const struct quant_tile *t)
 {
-  if (quant_is_tall(type) && rows == QUANT_ROWS)
+  if (amx_rows(type) && rows == amx_rows(type))
+    quant_tile_shape(type, type == XF_I8_ROW ? AMX_ROW_ROWS : AMX_ROWS, t);
+  else if (quant_is_tall(type) && rows == QUANT_ROWS)
     quant_tile_shape(type, QUANT_ROWS, t);
   else if (QUANT_ROWS >= 4 && rows == 4)
     quant_tile_shape(type, 4, t);

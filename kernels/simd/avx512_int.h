@@ -19,11 +19,17 @@ typedef struct q8 {
   __m512i step[2];
 } q8;
 
-/* 4×4, or 6×2 where floats or second integers are kept too. */
-enum { QUANT_ROWS = 6, QUANT_PANELS_MAX = 4, QUANT_SUMS = 16, QUANT_KEEPS_FLOATS = 1 };
+/* 4×4, or 6×2 where floats or second integers are kept too. Of AMX 32×2, or 16×1. */
+enum { QUANT_ROWS = 6, QUANT_PANELS_MAX = 4, QUANT_KEEPS_FLOATS = 1 };
+#ifdef XF_AMX
+enum { QUANT_SUMS = 64 };
+#else
+enum { QUANT_SUMS = 16 };
+#endif
 
 XF_INLINE int quant_panels(xf_type type, int rows)
 {
+  if (rows > QUANT_ROWS) return rows == 32 ? 2 : 1;
   if (type == XF_I8_ROW) return 4;
   return rows >= 4 ? 2 : 4;
 }

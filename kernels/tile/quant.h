@@ -3,7 +3,7 @@
 #ifndef XF_TILE_QUANT_H
 #define XF_TILE_QUANT_H
 
-#include "kernels/quant.h"
+#include "kernels/tile/amx.h"
 
 struct quant_tile {
   struct xf_quant_rows x; /* the first row's; distances between rows behind it */
@@ -89,6 +89,42 @@ XF_INLINE void quant_dot(struct xf_quant_format f, const int rows, const int pan
   }
 }
 
+/* dot = the sums of a sub-block: pairs of steps [first, end) of a chunk. */
+XF_INLINE void quant_products(struct xf_quant_format f, const int rows, const int panels,
+                              const struct quant_tile *t, size_t chunk, const int first,
+                              const int end, d16 *dot)
+{
+  const bool even = first == 0, odd = end == 4;
+#ifdef XF_AMX
+  if (rows == AMX_ROWS) {
+    v16i sums[AMX_ROWS];
+    amx_chunk(f.bits, f.zero, t->w[0] + chunk * 64 * f.bits, t->x.q + chunk * XF_QUANT_CHUNK,
+              t->ldq, first, end, sums);
+    quant_begin(f, rows, panels, t, chunk, even, odd, dot);
+    amx_add(dot, sums);
+    return;
+  }
+#endif
+  quant_begin(f, rows, panels, t, chunk, even, odd, dot);
+  quant_dot(f, rows, panels, t, chunk, first, end, dot);
+}
+
+/* dot = the sums of all chunks, without the zero that weights may have kept. */
+XF_INLINE void quant_row_products(struct xf_quant_format f, const int rows, const int panels,
+                                  const struct quant_tile *t, d16 *dot)
+{
+#ifdef XF_AMX
+  if (rows == AMX_ROW_ROWS) {
+    amx_row(t->w, t->x.q, t->ldq, t->chunks, dot);
+    return;
+  }
+#endif
+  XF_UNROLL
+  for (int i = 0; i < rows * panels; i++) dot[i] = d16_begin(v16i_zero());
+  for (size_t chunk = 0; chunk < t->chunks; chunk++)
+    quant_dot(f, rows, panels, t, chunk, 0, 4, dot);
+}
+
 XF_INLINE void quant_clear(const int sums, const struct quant_tile *t)
 {
   for (int i = 0; i < sums; i++) v16_store(t->y + i * XF_LANES, v16_set1(0));
@@ -137,8 +173,7 @@ XF_INLINE void quant_tile_chunks(struct xf_quant_format f, const int rows, const
   for (int i = 0; i < rows * panels; i++) y[i] = v16_set1(0);
   if (!QUANT_KEEPS_FLOATS) quant_clear(rows * panels, t);
   for (size_t chunk = 0; chunk < t->chunks; chunk++) {
-    quant_begin(f, rows, panels, t, chunk, true, true, dot);
-    quant_dot(f, rows, panels, t, chunk, 0, 4, dot);
+    quant_products(f, rows, panels, t, chunk, 0, 4, dot);
     quant_scale(f, rows, panels, t, chunk, dot, y);
   }
   XF_UNROLL
@@ -154,8 +189,7 @@ XF_INLINE void quant_sub_blocks(struct xf_quant_format f, const int rows, const 
   XF_UNROLL
   for (int half = 0; half < halves; half++) {
     d16 part[QUANT_SUMS];
-    quant_begin(f, rows, panels, t, chunk, half == 0, half == halves - 1, part);
-    quant_dot(f, rows, panels, t, chunk, 4 / halves * half, 4 / halves * (half + 1), part);
+    quant_products(f, rows, panels, t, chunk, 4 / halves * half, 4 / halves * (half + 1), part);
     size_t sub = chunk % (f.block / XF_QUANT_CHUNK) * (size_t)halves + (size_t)half;
     XF_UNROLL
     for (int p = 0; p < panels; p++) {
@@ -234,10 +268,7 @@ XF_INLINE void quant_tile_row(struct xf_quant_format f, const int rows, const in
                               const struct quant_tile *t)
 {
   d16 dot[QUANT_SUMS];
-  XF_UNROLL
-  for (int i = 0; i < rows * panels; i++) dot[i] = d16_begin(v16i_zero());
-  for (size_t chunk = 0; chunk < t->chunks; chunk++)
-    quant_dot(f, rows, panels, t, chunk, 0, 4, dot);
+  quant_row_products(f, rows, panels, t, dot);
   XF_UNROLL
   for (int r = 0; r < rows; r++) {
     const int16_t *sums = t->x.sums + (size_t)r * t->lds;
