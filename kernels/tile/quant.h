@@ -50,14 +50,14 @@ XF_INLINE void quant_prefetch(struct xf_quant_format f, const int panels,
   const bool ends = chunk + AHEAD >= t->chunks;
   const size_t then = chunk + AHEAD - (ends ? t->chunks : 0), after = ends ? t->after : 0;
   const size_t quants = then * 64 * f.bits,
-               record = t->records_at + then * XF_QUANT_CHUNK * f.record / f.block;
+               record = t->records_at + then * XF_QUANT_CHUNK * f.record / (f.block ? f.block : 1);
   XF_UNROLL
   for (int p = 0; p < panels; p++) {
     uintptr_t from = (uintptr_t)t->w[p] + after; /* may be behind the last panel */
     XF_UNROLL
     for (int line = f.bits * first / 4; line < f.bits * end / 4; line++)
       __builtin_prefetch((const void *)(from + quants + (size_t)line * LINE));
-    if (first == 0) __builtin_prefetch((const void *)(from + record));
+    if (first == 0 && f.block) __builtin_prefetch((const void *)(from + record));
   }
 }
 
@@ -68,7 +68,8 @@ XF_INLINE void quant_dot(struct xf_quant_format f, const int rows, const int pan
 {
   const int8_t *q = t->x.q + chunk * XF_QUANT_CHUNK;
   const int more = rows > 1 ? rows : 0; /* a row alone takes each panel as it comes */
-  if (rows == 1 && f.bits < 8) quant_prefetch(f, panels, t, chunk, first, end);
+  const bool unpacks = f.bits < 8 || !w16_keeps_zero(f.bits);
+  if (rows == 1 && unpacks) quant_prefetch(f, panels, t, chunk, first, end);
   XF_UNROLL
   for (int pair = first; pair < end; pair++) {
     w16 w[QUANT_PANELS_MAX];
