@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "dispatch/error.h"
+#include "kernels/quant.h"
 
 enum { N = 16 };
 
@@ -46,9 +47,17 @@ static xf_status compare(const char *function, const float *got, const uint32_t 
   return XF_OK;
 }
 
+/* A linear layer of 8-bit weights, as large as the tallest tile of any ISA. */
+enum { ROWS = 32, K = 64, PANELS = 2, PANEL_BYTES = K * XF_LANES + XF_QUANT_ALIGN };
+
+struct products {
+  float y[ROWS][PANELS * XF_LANES];
+};
+
 struct results {
   const struct xf_kernels *kernels;
   float cos[N], sin[N], silu[N], lse[N], tanh[N];
+  struct products i8_row, q8_0;
 };
 
 /* What the softmax of sixteen keys makes of tanh: scores are the gates, capped to 1. */
@@ -78,6 +87,39 @@ static void evaluate_tanh(const struct xf_kernels *kernels, float *p)
   kernels->attention_block(&a);
 }
 
+/* Products of all signed by all unsigned numbers there are, whose scales are 1. */
+static void evaluate_products(const struct xf_kernels *kernels, xf_type type, struct products *out)
+{
+  _Alignas(XF_QUANT_ALIGN) unsigned char w[PANELS][PANEL_BYTES];
+  int8_t q[ROWS][K];
+  int16_t sums[ROWS][K / 16] = {{0}};
+  float d[ROWS][K / XF_QUANT_CHUNK];
+  const float one = 1;
+  const uint16_t half_one = 0x3C00;
+  for (size_t p = 0; p < PANELS; p++) {
+    for (size_t i = 0; i < K * XF_LANES; i++) w[p][i] = (unsigned char)(i * 73 + p * 29);
+    unsigned char *record = w[p] + K * XF_LANES; /* 16 of f32, or two times 16 of f16 */
+    for (size_t i = 0; i < XF_QUANT_ALIGN; i += type == XF_I8_ROW ? 4 : 2)
+      memcpy(record + i, type == XF_I8_ROW ? (const void *)&one : &half_one,
+             type == XF_I8_ROW ? sizeof one : sizeof half_one);
+  }
+  for (size_t r = 0; r < ROWS; r++) {
+    for (size_t i = 0; i < K; i++) {
+      q[r][i] = (int8_t)((int)((r * 37 + i * 11) % 255) - 127);
+      sums[r][i / 16] = (int16_t)(sums[r][i / 16] + q[r][i]);
+    }
+    for (size_t i = 0; i < K / XF_QUANT_CHUNK; i++) d[r][i] = 1;
+  }
+  kernels->quant->linear(&(struct xf_quant_args){.type = type,
+                                                 .rows = ROWS,
+                                                 .k = K,
+                                                 .n = PANELS * XF_LANES,
+                                                 .x = {q[0], d[0], sums[0]},
+                                                 .w = w,
+                                                 .y = out->y[0],
+                                                 .ldy = PANELS * XF_LANES});
+}
+
 static void evaluate(void *arg, size_t slot, size_t item)
 {
   (void)slot, (void)item;
@@ -87,6 +129,22 @@ static void evaluate(void *arg, size_t slot, size_t item)
   r->kernels->silu_mul(N, gates, ones, r->silu);
   evaluate_tanh(r->kernels, r->tanh);
   for (int i = 0; i < N; i++) r->lse[i] = r->kernels->log_sum_exp(0.0f, angles[i]);
+  evaluate_products(r->kernels, XF_I8_ROW, &r->i8_row);
+  evaluate_products(r->kernels, XF_Q8_0, &r->q8_0);
+}
+
+/* Instructions for 8-bit products differ from CPU to CPU in which factor has a sign. */
+static xf_status compare_products(const struct results *r, xf_error *error)
+{
+  struct products i8_row, q8_0;
+  evaluate_products(&xf_kernels_scalar, XF_I8_ROW, &i8_row);
+  evaluate_products(&xf_kernels_scalar, XF_Q8_0, &q8_0);
+  if (memcmp(&i8_row, &r->i8_row, sizeof i8_row) == 0 && memcmp(&q8_0, &r->q8_0, sizeof q8_0) == 0)
+    return XF_OK;
+  return xf_fail(error, XF_E_UNSUPPORTED,
+                 "8-bit products on %s are not what they should be on this CPU; choose another "
+                 "instruction set (XF_ISA)",
+                 r->kernels->name);
 }
 
 xf_status xf_numerics_check(const xf_context *context, xf_error *error)
@@ -100,5 +158,6 @@ xf_status xf_numerics_check(const xf_context *context, xf_error *error)
   if (!status) status = compare("expf", r.silu, silu_bits, isa, error);
   if (!status) status = compare("logf", r.lse, lse_bits, isa, error);
   if (!status) status = compare("tanhf", r.tanh, tanh_bits, isa, error);
+  if (!status) status = compare_products(&r, error);
   return status;
 }

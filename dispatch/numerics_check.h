@@ -4,7 +4,7 @@
 
 #include "dispatch/context.h"
 
-/* XF_E_UNSUPPORTED, naming the function that differs. */
+/* XF_E_UNSUPPORTED, naming what differs: a function, or products of 8-bit numbers. */
 xf_status xf_numerics_check(const xf_context *context, xf_error *error);
 
 #endif
