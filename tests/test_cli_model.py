@@ -99,8 +99,8 @@ class Perplexity(Case):
 
 class Bench(Case):
     KEYS = ["test", "tokens_per_s", "tokens_per_s_min", "tokens_per_s_max", "samples",
-            "clean_samples", "fma_peak_gflops", "read_gbps", "threads", "isa", "weight_type",
-            "parameters"]
+            "clean_samples", "fma_peak_gflops", "read_gbps", "threads", "isa", "fast",
+            "weight_type", "parameters"]
 
     def test_json(self):
         answer = json.loads(self.good("bench", "-p", "16", "-n", "3", "--threads", "2", "-r", "2",
@@ -112,6 +112,7 @@ class Bench(Case):
             self.assertLessEqual(test["tokens_per_s_min"], test["tokens_per_s"] * (1 + 1e-9))
             self.assertGreater(test["fma_peak_gflops"], 0)
             self.assertGreater(test["read_gbps"], 0)
+            self.assertEqual(test["fast"], "none")
 
     def test_choices(self):
         answer = json.loads(self.good("bench", "-p", "0", "-n", "2", "-r", "1", "--isa", "scalar",
