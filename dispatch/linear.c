@@ -27,7 +27,7 @@ size_t xf_linear_rounded(const xf_context *context, const struct xf_linear *line
 size_t xf_linear_scratch_bytes(const xf_context *context, struct xf_linear_rows rows)
 {
   size_t floats = context->threads * XF_LINEAR_SCRATCH, chunks = chunks_of(rows);
-  return (floats + chunks) * sizeof(float) +
+  return (floats + chunks) * sizeof(float) + rows.quantized * sizeof(int32_t) +
          rows.rounded * XF_FAST_PAIRS(rows.k) * sizeof(uint32_t) +
          chunks * (XF_QUANT_CHUNK / 16) * sizeof(int16_t) + chunks * XF_QUANT_CHUNK;
 }
@@ -41,7 +41,8 @@ struct xf_linear_scratch xf_linear_scratch_in(void *memory, const xf_context *co
   if (rows.rounded) scratch.pairs = pairs;
   if (!rows.quantized) return scratch;
   scratch.x.d = (float *)(pairs + rows.rounded * XF_FAST_PAIRS(rows.k));
-  scratch.x.sums = (int16_t *)(scratch.x.d + chunks);
+  scratch.x.totals = (int32_t *)(scratch.x.d + chunks);
+  scratch.x.sums = (int16_t *)(scratch.x.totals + rows.quantized);
   scratch.x.q = (int8_t *)(scratch.x.sums + chunks * (XF_QUANT_CHUNK / 16));
   return scratch;
 }
@@ -51,7 +52,8 @@ struct xf_linear_scratch xf_linear_scratch_in(void *memory, const xf_context *co
 enum {
   TASK_PANELS = 24,   /* a multiple of every tile's panels; wide enough that streams are long */
   TASKS_A_THREAD = 4, /* as many at least, so that a late thread costs little */
-  TALL_ROWS = 8 /* tiles of so many take three panels on AVX-512, shorter ones four or eight */
+  TALL_ROWS =
+      8 /* tiles of so many floats take three panels on AVX-512, all others a divisor of 8 */
 };
 
 /* How a part's kernel reads x. */
@@ -88,7 +90,7 @@ static struct xf_quant_rows quantized_row(const struct apply *apply, size_t r)
 {
   struct xf_quant_rows x = apply->scratch->x;
   size_t k = xf_quant_k(apply->w->k), groups = apply->group ? apply->w->k / apply->group : 1;
-  return (struct xf_quant_rows){x.q + r * k, x.d + r * groups, x.sums + r * k / 16};
+  return (struct xf_quant_rows){x.q + r * k, x.d + r * groups, x.sums + r * k / 16, x.totals + r};
 }
 
 static void quantize_row(void *arg, size_t slot, size_t r)
@@ -172,7 +174,7 @@ static void choose(struct apply *apply, size_t first)
   size_t share = panels / ((size_t)apply->context->threads * TASKS_A_THREAD);
   if (share >= TASK_PANELS)
     apply->task_panels = TASK_PANELS;
-  else if (apply->rows >= TALL_ROWS)
+  else if (apply->rows >= TALL_ROWS && apply->form != AS_INTEGERS)
     apply->task_panels = share >= 6 ? 6 : 3;
   else
     apply->task_panels = share >= 8 ? 8 : 4;

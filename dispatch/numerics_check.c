@@ -94,6 +94,7 @@ static void evaluate_products(const struct xf_kernels *kernels, xf_type type, st
   _Alignas(XF_QUANT_ALIGN) unsigned char w[PANELS][PANEL_BYTES];
   int8_t q[ROWS][K];
   int16_t sums[ROWS][K / 16] = {{0}};
+  int32_t totals[ROWS] = {0};
   float d[ROWS][K / XF_QUANT_CHUNK];
   const float one = 1;
   const uint16_t half_one = 0x3C00;
@@ -108,6 +109,7 @@ static void evaluate_products(const struct xf_kernels *kernels, xf_type type, st
     for (size_t i = 0; i < K; i++) {
       q[r][i] = (int8_t)((int)((r * 37 + i * 11) % 255) - 127);
       sums[r][i / 16] = (int16_t)(sums[r][i / 16] + q[r][i]);
+      totals[r] += q[r][i];
     }
     for (size_t i = 0; i < K / XF_QUANT_CHUNK; i++) d[r][i] = 1;
   }
@@ -115,7 +117,7 @@ static void evaluate_products(const struct xf_kernels *kernels, xf_type type, st
                                                  .rows = ROWS,
                                                  .k = K,
                                                  .n = PANELS * XF_LANES,
-                                                 .x = {q[0], d[0], sums[0]},
+                                                 .x = {q[0], d[0], sums[0], totals},
                                                  .w = w,
                                                  .y = out->y[0],
                                                  .ldy = PANELS * XF_LANES});

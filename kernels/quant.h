@@ -79,9 +79,10 @@ static inline size_t xf_quant_panel_bytes(struct xf_quant_format format, size_t 
 
 /* Rows of activations, quantized in groups that share one scale: x[i] ≈ q[i] · d[i / group]. */
 struct xf_quant_rows {
-  int8_t *q;     /* [rows][xf_quant_k(k)], |q| ≤ 127, zeros behind k */
-  float *d;      /* [rows][groups]; NaN where the group holds NaN or infinity */
-  int16_t *sums; /* [rows][xf_quant_k(k) / 16]: sums of 16 consecutive q */
+  int8_t *q;       /* [rows][xf_quant_k(k)], |q| ≤ 127, zeros behind k */
+  float *d;        /* [rows][groups]; NaN where the group holds NaN or infinity */
+  int16_t *sums;   /* [rows][xf_quant_k(k) / 16]: sums of 16 consecutive q */
+  int32_t *totals; /* [rows]: sums of all q, of rows with one group */
 };
 
 /* y[r][c] = Σ_i x[r][i] · w[c][i] for r < rows, c < n, x quantized in groups of the format's block.

@@ -62,6 +62,7 @@ static void fill_rows(struct rng *rng, enum quant_fill fill, struct quant_case *
           (int8_t)(fill == QUANT_EXTREME ? most : a_number(rng, fill, -127, 127));
     for (size_t i = 0; i < c->padded; i++)
       c->sums[(r * c->padded + i) / 16] += c->q[r * c->padded + i];
+    for (size_t i = 0; i < c->k; i++) c->totals[r] += c->q[r * c->padded + i];
     for (size_t i = 0; i < c->groups; i++)
       c->dx[r * c->groups + i] = fabsf(a_scale(rng, fill, false));
   }
@@ -82,6 +83,7 @@ struct quant_case quant_case_new(struct rng *rng, const struct quant_type *type,
   c.q = new_array(rows * c.padded, sizeof *c.q);
   c.dx = new_array(rows * c.groups, sizeof *c.dx);
   c.sums = new_array(rows * c.padded / 16, sizeof *c.sums);
+  c.totals = new_array(rows, sizeof *c.totals);
   fill_weights(rng, fill, &c);
   fill_rows(rng, fill, &c);
   return c;
@@ -90,7 +92,7 @@ struct quant_case quant_case_new(struct rng *rng, const struct quant_type *type,
 void quant_case_free(struct quant_case *c)
 {
   free(c->u), free(c->d), free(c->m), free(c->scale), free(c->minimum);
-  free(c->q), free(c->dx), free(c->sums);
+  free(c->q), free(c->dx), free(c->sums), free(c->totals);
 }
 
 /* ---- panels ---- */

@@ -35,6 +35,7 @@ struct quant_case {
   int8_t *q;                   /* [rows][padded] */
   float *dx;                   /* [rows][groups] */
   int16_t *sums;               /* [rows][padded / 16] */
+  int32_t *totals;             /* [rows] */
 };
 
 struct quant_case quant_case_new(struct rng *rng, const struct quant_type *type,

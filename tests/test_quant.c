@@ -9,7 +9,7 @@
 
 enum { MOST_ROWS = 50, MOST_K = 1536, MOST_N = 120, MOST_GAP = 5, LONGEST_ROW = 131072 };
 
-static struct arena w_arena, q_arena, dx_arena, sums_arena, y_arena;
+static struct arena w_arena, q_arena, dx_arena, sums_arena, totals_arena, y_arena;
 
 static int set_up(void **state)
 {
@@ -18,6 +18,7 @@ static int set_up(void **state)
   q_arena = arena_new(LONGEST_ROW);
   dx_arena = arena_new(LONGEST_ROW);
   sums_arena = arena_new(LONGEST_ROW);
+  totals_arena = arena_new(MOST_ROWS);
   y_arena = arena_new((size_t)MOST_ROWS * (MOST_N + MOST_GAP));
   return 0;
 }
@@ -29,6 +30,7 @@ static int tear_down(void **state)
   arena_free(&q_arena);
   arena_free(&dx_arena);
   arena_free(&sums_arena);
+  arena_free(&totals_arena);
   arena_free(&y_arena);
   return 0;
 }
@@ -54,9 +56,11 @@ static struct xf_quant_rows guarded_rows(const struct quant_case *c, size_t shif
   const size_t q = c->rows * c->padded, dx = c->rows * c->groups;
   struct xf_quant_rows x = {arena_cut(&q_arena, q, 1, shift),
                             arena_copy(&dx_arena, dx, shift, c->dx),
-                            arena_cut(&sums_arena, q / 16, sizeof *x.sums, shift)};
+                            arena_cut(&sums_arena, q / 16, sizeof *x.sums, shift),
+                            arena_cut(&totals_arena, c->rows, sizeof *x.totals, shift)};
   memcpy(x.q, c->q, q);
   memcpy(x.sums, c->sums, q / 16 * sizeof *x.sums);
+  memcpy(x.totals, c->totals, c->rows * sizeof *x.totals);
   return x;
 }
 
@@ -160,6 +164,7 @@ static void test_longest_row(void **state)
     memset(p.c.q, 127, k);
     memset(p.c.sums, 0, p.c.padded / 16 * sizeof *p.c.sums);
     for (size_t i = 0; i < k; i++) p.c.sums[i / 16] += 127;
+    p.c.totals[0] = 127 * (int32_t)k;
     this_case("i8_row k %zu", k);
     run_linear(&xf_quant_scalar, &p, guarded_panels(&p.c), p.want);
     check_scalar(&rng, &p, 12);
@@ -174,6 +179,7 @@ struct expected_rows {
   int8_t q[MOST_K + 32];
   float d[MOST_K];
   int16_t sums[MOST_K];
+  int32_t total;
 };
 
 /* docs/numerics.md, one group. */
@@ -204,6 +210,7 @@ static void expect_rows(size_t k, size_t group, const float *x, struct expected_
   for (size_t i = 0; i < k; i += width)
     want->d[i / width] = expected_group(width, x + i, want->q + i);
   for (size_t i = 0; i < k; i++) want->sums[i / 16] = (int16_t)(want->sums[i / 16] + want->q[i]);
+  for (size_t i = 0; i < k && group == 0; i++) want->total += want->q[i];
 }
 
 static void check_quantize(size_t k, size_t group, size_t shift, const float *x)
@@ -215,14 +222,17 @@ static void check_quantize(size_t k, size_t group, size_t shift, const float *x)
     const float *guarded = arena_copy(&w_arena, k, shift, x);
     struct xf_quant_rows row = {arena_cut(&q_arena, padded / 4, 4, shift),
                                 arena_floats(&dx_arena, groups, shift),
-                                arena_cut(&sums_arena, padded / 32, 4, shift)};
+                                arena_cut(&sums_arena, padded / 32, 4, shift),
+                                arena_cut(&totals_arena, group == 0, 4, shift)};
     isa->quant->quantize(k, group, guarded, row);
     expect_bits("scales", isa->name, row.d, want.d, groups);
     expect_true("quants", isa->name, memcmp(row.q, want.q, padded) == 0);
     expect_true("sums", isa->name, memcmp(row.sums, want.sums, padded / 16 * 2) == 0);
+    if (group == 0) expect_true("total", isa->name, *row.totals == want.total);
     arena_expect_untouched(&q_arena, isa->name, (const float *)row.q, padded / 4);
     arena_expect_untouched(&dx_arena, isa->name, row.d, groups);
     arena_expect_untouched(&sums_arena, isa->name, (const float *)row.sums, padded / 32);
+    arena_expect_untouched(&totals_arena, isa->name, (const float *)row.totals, group == 0);
   }
 }
 

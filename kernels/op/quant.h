@@ -114,13 +114,16 @@ static quant_tile_function quant_tile_of(xf_type type)
   }
 }
 
-/* Stores what exists of a tile: n columns from the tile's first panel on. */
-static void quant_store(const float *tile, size_t rows, size_t panels, size_t n, float *y,
-                        size_t ldy)
+/* A tile of which n columns exist, fewer than it has. */
+static void quant_narrow_tile(quant_tile_function apply, size_t rows, size_t panels, size_t n,
+                              const struct quant_tile *t)
 {
-  size_t width = panels * XF_LANES < n ? panels * XF_LANES : n;
-  for (size_t r = 0; r < rows; r++)
-    memcpy(y + r * ldy, tile + r * panels * XF_LANES, width * sizeof *y);
+  float y[QUANT_SUMS * XF_LANES];
+  struct quant_tile whole = *t;
+  whole.y = y;
+  whole.ldy = panels * XF_LANES;
+  apply(rows, &whole);
+  for (size_t r = 0; r < rows; r++) memcpy(t->y + r * t->ldy, y + r * whole.ldy, n * sizeof *y);
 }
 
 /* All rows by the columns of at most `most` panels from `first` on. */
@@ -130,23 +133,26 @@ static void quant_panels_apply(const struct xf_quant_args *a, size_t first, size
   const size_t k = xf_quant_k(a->k), bytes = xf_quant_panel_bytes(f, a->k);
   const size_t last = (a->n - 1) / XF_LANES;
   const quant_tile_function apply = quant_tile_of(a->type);
-  float y[QUANT_SUMS * XF_LANES];
   struct quant_tile t = {.ldq = k,
                          .ldd = f.block ? a->k / f.block : 1,
                          .lds = k / XF_LANES,
                          .records_at = xf_quant_records_at(f, a->k),
                          .after = bytes * (size_t)quant_panels(a->type, 1),
                          .chunks = k / XF_QUANT_CHUNK,
-                         .y = y};
+                         .ldy = a->ldy};
   for (size_t r = 0, rows; r < a->rows; r += rows) {
     rows = quant_rows(a->type, a->rows - r);
     const size_t panels = (size_t)quant_panels(a->type, (int)rows);
-    t.x = (struct xf_quant_rows){a->x.q + r * t.ldq, a->x.d + r * t.ldd, a->x.sums + r * t.lds};
+    t.x = (struct xf_quant_rows){a->x.q + r * t.ldq, a->x.d + r * t.ldd, a->x.sums + r * t.lds,
+                                 a->x.totals + r};
     for (size_t p = first; p <= last && p < first + most; p += panels) {
       for (size_t i = 0; i < panels; i++) /* a panel that is missing: the last one again */
         t.w[i] = (const uint8_t *)a->w + (p + i < last ? p + i : last) * bytes;
-      apply(rows, &t);
-      quant_store(y, rows, panels, a->n - p * XF_LANES, a->y + r * a->ldy + p * XF_LANES, a->ldy);
+      t.y = a->y + r * a->ldy + p * XF_LANES;
+      if (a->n - p * XF_LANES < panels * XF_LANES)
+        quant_narrow_tile(apply, rows, panels, a->n - p * XF_LANES, &t);
+      else
+        apply(rows, &t);
     }
   }
 }

@@ -5,10 +5,14 @@
 
 #include "kernels/simd/avx2.h"
 
+/* Lanes of 32 bits, for gcc: avx512_int.h. */
+typedef int32_t v8i __attribute__((vector_size(32)));
+
 typedef struct v16i {
-  __m256i lo, hi;
+  v8i lo, hi;
 } v16i;
 
+#include "kernels/simd/q_sums.h"
 #include "kernels/simd/row_sums.h"
 
 /* Two steps, each of two halves of a panel. Without VNNI, 8-bit weights are u − 128. */
@@ -38,73 +42,94 @@ XF_INLINE bool w16_keeps_zero(int bits)
 #endif
 }
 
+XF_INLINE v16i v16i_set1(int a)
+{
+  return (v16i){(v8i)_mm256_set1_epi32(a), (v8i)_mm256_set1_epi32(a)};
+}
+
 XF_INLINE v16i v16i_zero(void)
 {
-  return (v16i){_mm256_setzero_si256(), _mm256_setzero_si256()};
+  return v16i_set1(0);
+}
+
+XF_INLINE v8i v8i_add(v8i a, v8i b)
+{
+  return (v8i)_mm256_add_epi32((__m256i)a, (__m256i)b);
 }
 
 XF_INLINE v16i v16i_add(v16i a, v16i b)
 {
-  return (v16i){_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)};
+  return (v16i){v8i_add(a.lo, b.lo), v8i_add(a.hi, b.hi)};
 }
 
 XF_INLINE v16i v16i_mul(v16i a, v16i b)
 {
-  return (v16i){_mm256_mullo_epi32(a.lo, b.lo), _mm256_mullo_epi32(a.hi, b.hi)};
+  return (v16i){(v8i)_mm256_mullo_epi32((__m256i)a.lo, (__m256i)b.lo),
+                (v8i)_mm256_mullo_epi32((__m256i)a.hi, (__m256i)b.hi)};
 }
 
 XF_INLINE v16i v16i_load_u8(const uint8_t *p)
 {
-  return (v16i){_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)),
-                _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8)))};
+  return (v16i){(v8i)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)),
+                (v8i)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8)))};
 }
 
 XF_INLINE v16i v16i_load_i8(const int8_t *p)
 {
-  return (v16i){_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)),
-                _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8)))};
+  return (v16i){(v8i)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)),
+                (v8i)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8)))};
 }
 
 XF_INLINE v16 v16_from_int(v16i a)
 {
-  return (v16){_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)};
+  return (v16){_mm256_cvtepi32_ps((__m256i)a.lo), _mm256_cvtepi32_ps((__m256i)a.hi)};
 }
 
 XF_INLINE v16i v16_round(v16 a)
 {
-  return (v16i){_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi)};
+  return (v16i){(v8i)_mm256_cvtps_epi32(a.lo), (v8i)_mm256_cvtps_epi32(a.hi)};
 }
 
 XF_INLINE void v16i_store_i8(int8_t *p, v16i a)
 {
   /* Packing goes by halves of 128 bits: 0–3, 8–11, 4–7, 12–15. */
-  __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(a.lo, a.hi), 0xD8);
+  __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32((__m256i)a.lo, (__m256i)a.hi), 0xD8);
   __m128i bytes =
       _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
   _mm_storeu_si128((__m128i *)p, bytes);
 }
 
-XF_INLINE int v16i_sum(v16i a)
+XF_INLINE v8i v8i_magnitude(__m256 a)
 {
-  __m256i both = _mm256_add_epi32(a.lo, a.hi);
-  __m128i four = _mm_add_epi32(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
-  four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4E));
-  four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0xB1));
-  return _mm_cvtsi128_si32(four);
+  return (v8i)_mm256_and_si256(_mm256_castps_si256(a), _mm256_set1_epi32(INT32_MAX));
 }
 
-XF_INLINE float v16_largest(v16 a)
+XF_INLINE v16i v16_magnitude(v16 a)
 {
-  __m256 both = _mm256_max_ps(a.lo, a.hi);
-  __m128 four = _mm_max_ps(_mm256_castps256_ps128(both), _mm256_extractf128_ps(both, 1));
-  four = _mm_max_ps(four, _mm_movehl_ps(four, four));
-  return _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
+  return (v16i){v8i_magnitude(a.lo), v8i_magnitude(a.hi)};
+}
+
+XF_INLINE v8i v8i_max(v8i a, v8i b)
+{
+  return (v8i)_mm256_max_epi32((__m256i)a, (__m256i)b);
+}
+
+XF_INLINE v16i v16i_max(v16i a, v16i b)
+{
+  return (v16i){v8i_max(a.lo, b.lo), v8i_max(a.hi, b.hi)};
+}
+
+XF_INLINE int32_t v16i_largest(v16i a)
+{
+  __m256i both = (__m256i)v8i_max(a.lo, a.hi);
+  __m128i four = _mm_max_epi32(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
+  four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4E));
+  return _mm_cvtsi128_si32(_mm_max_epi32(four, _mm_shuffle_epi32(four, 0xB1)));
 }
 
 XF_INLINE v16i v16i_pairs(v16i a)
 {
-  return (v16i){_mm256_or_si256(a.lo, _mm256_slli_epi32(a.lo, 16)),
-                _mm256_or_si256(a.hi, _mm256_slli_epi32(a.hi, 16))};
+  return (v16i){a.lo | a.lo << 16, a.hi | a.hi << 16};
 }
 
 XF_INLINE __m256i v16i_set4(const void *p)
@@ -117,13 +142,14 @@ XF_INLINE __m256i v16i_set4(const void *p)
 XF_INLINE v16i v16i_add_sums(v16i sum, v16i pairs, const int16_t *sums)
 {
   __m256i x = v16i_set4(sums);
-  return v16i_add(sum, (v16i){_mm256_madd_epi16(pairs.lo, x), _mm256_madd_epi16(pairs.hi, x)});
+  return v16i_add(sum, (v16i){(v8i)_mm256_madd_epi16((__m256i)pairs.lo, x),
+                              (v8i)_mm256_madd_epi16((__m256i)pairs.hi, x)});
 }
 
 XF_INLINE v16i v16i_times_sums(int even, int odd, const int16_t *sums)
 {
   __m256i pairs = _mm256_set1_epi32((int)((uint32_t)odd << 16 | (uint16_t)even));
-  __m256i lanes = _mm256_madd_epi16(pairs, v16i_set4(sums));
+  v8i lanes = (v8i)_mm256_madd_epi16(pairs, v16i_set4(sums));
   return (v16i){lanes, lanes};
 }
 
@@ -191,23 +217,24 @@ XF_INLINE q8 q8_load(const int8_t *q, size_t ld)
 
 /* No product saturates: of 8-bit weights two reach 2 · 128 · 127 = 32,512 at most, of 6-bit ones
  * four reach 4 · 63 · 127 = 32,004. */
-XF_INLINE __m256i w16_dot_half(int bits, __m256i sum, const __m256i w[2], const __m256i q[2])
+XF_INLINE v8i w16_dot_half(int bits, v8i sum, const __m256i w[2], const __m256i q[2])
 {
 #ifdef __AVXVNNI__
   (void)bits;
-  return _mm256_dpbusd_avx_epi32(_mm256_dpbusd_avx_epi32(sum, w[0], q[0]), w[1], q[1]);
+  sum = (v8i)_mm256_dpbusd_avx_epi32((__m256i)sum, w[0], q[0]);
+  return (v8i)_mm256_dpbusd_avx_epi32((__m256i)sum, w[1], q[1]);
 #else
   const __m256i ones = _mm256_set1_epi16(1);
   if (bits == 8) {
     for (int i = 0; i < 2; i++) {
       __m256i two = _mm256_maddubs_epi16(_mm256_abs_epi8(w[i]), _mm256_sign_epi8(q[i], w[i]));
-      sum = _mm256_add_epi32(sum, _mm256_madd_epi16(two, ones));
+      sum = v8i_add(sum, (v8i)_mm256_madd_epi16(two, ones));
     }
     return sum;
   }
   __m256i four =
       _mm256_add_epi16(_mm256_maddubs_epi16(w[0], q[0]), _mm256_maddubs_epi16(w[1], q[1]));
-  return _mm256_add_epi32(sum, _mm256_madd_epi16(four, ones));
+  return v8i_add(sum, (v8i)_mm256_madd_epi16(four, ones));
 #endif
 }
 

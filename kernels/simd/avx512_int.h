@@ -5,8 +5,11 @@
 
 #include "kernels/simd/avx512.h"
 
-typedef __m512i v16i;
+/* Lanes of 32 bits, for gcc: a loop's sum that is both a __m512i, whose lanes have 64, and what an
+ * instruction for 32 gave, has two registers and a copy in each round. */
+typedef int32_t v16i __attribute__((vector_size(64)));
 
+#include "kernels/simd/q_sums.h"
 #include "kernels/simd/row_sums.h"
 
 /* Two steps of a panel. Without VNNI, 8-bit weights are |u − 128| and where it is negative. */
@@ -44,59 +47,69 @@ XF_INLINE bool w16_keeps_zero(int bits)
 #endif
 }
 
+XF_INLINE v16i v16i_set1(int a)
+{
+  return (v16i)_mm512_set1_epi32(a);
+}
+
 XF_INLINE v16i v16i_zero(void)
 {
-  return _mm512_setzero_si512();
+  return v16i_set1(0);
 }
 
 XF_INLINE v16i v16i_add(v16i a, v16i b)
 {
-  return _mm512_add_epi32(a, b);
+  return (v16i)_mm512_add_epi32((__m512i)a, (__m512i)b);
 }
 
 XF_INLINE v16i v16i_mul(v16i a, v16i b)
 {
-  return _mm512_mullo_epi32(a, b);
+  return (v16i)_mm512_mullo_epi32((__m512i)a, (__m512i)b);
 }
 
 XF_INLINE v16i v16i_load_u8(const uint8_t *p)
 {
-  return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+  return (v16i)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
 }
 
 XF_INLINE v16i v16i_load_i8(const int8_t *p)
 {
-  return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p));
+  return (v16i)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p));
 }
 
 XF_INLINE v16 v16_from_int(v16i a)
 {
-  return _mm512_cvtepi32_ps(a);
+  return _mm512_cvtepi32_ps((__m512i)a);
 }
 
 XF_INLINE v16i v16_round(v16 a)
 {
-  return _mm512_cvtps_epi32(a);
+  return (v16i)_mm512_cvtps_epi32(a);
 }
 
 XF_INLINE void v16i_store_i8(int8_t *p, v16i a)
 {
-  _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(a));
+  _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8((__m512i)a));
 }
 
-XF_INLINE int v16i_sum(v16i a)
+XF_INLINE v16i v16_magnitude(v16 a)
 {
-  return _mm512_reduce_add_epi32(a);
+  return (v16i)_mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(INT32_MAX));
 }
 
-XF_INLINE float v16_largest(v16 a)
+XF_INLINE v16i v16i_max(v16i a, v16i b)
 {
-  return _mm512_reduce_max_ps(a);
+  return (v16i)_mm512_max_epi32((__m512i)a, (__m512i)b);
+}
+
+XF_INLINE int32_t v16i_largest(v16i a)
+{
+  return _mm512_reduce_max_epi32((__m512i)a);
 }
 
 XF_INLINE v16i v16i_pairs(v16i a)
 {
-  return _mm512_or_si512(a, _mm512_slli_epi32(a, 16));
+  return (v16i)_mm512_or_si512((__m512i)a, _mm512_slli_epi32((__m512i)a, 16));
 }
 
 XF_INLINE __m512i v16i_set4(const void *p)
@@ -109,16 +122,16 @@ XF_INLINE __m512i v16i_set4(const void *p)
 XF_INLINE v16i v16i_add_sums(v16i sum, v16i pairs, const int16_t *sums)
 {
 #ifdef __AVX512VNNI__
-  return _mm512_dpwssd_epi32(sum, pairs, v16i_set4(sums));
+  return (v16i)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)pairs, v16i_set4(sums));
 #else
-  return _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, v16i_set4(sums)));
+  return v16i_add(sum, (v16i)_mm512_madd_epi16((__m512i)pairs, v16i_set4(sums)));
 #endif
 }
 
 XF_INLINE v16i v16i_times_sums(int even, int odd, const int16_t *sums)
 {
   __m512i pairs = _mm512_set1_epi32((int)((uint32_t)odd << 16 | (uint16_t)even));
-  return _mm512_madd_epi16(pairs, v16i_set4(sums));
+  return (v16i)_mm512_madd_epi16(pairs, v16i_set4(sums));
 }
 
 /* Bit s of each byte, moved to bit 4; other bits hold anything. */
@@ -189,21 +202,21 @@ XF_INLINE d16 d16_add(int bits, d16 sum, w16 w, q8 q)
 {
 #ifdef __AVX512VNNI__
   (void)bits;
-  sum = _mm512_dpbusd_epi32(sum, w.step[0], q.step[0]);
-  return _mm512_dpbusd_epi32(sum, w.step[1], q.step[1]);
+  sum = (v16i)_mm512_dpbusd_epi32((__m512i)sum, w.step[0], q.step[0]);
+  return (v16i)_mm512_dpbusd_epi32((__m512i)sum, w.step[1], q.step[1]);
 #else
   const __m512i ones = _mm512_set1_epi16(1);
   if (bits == 8) {
     for (int i = 0; i < 2; i++) {
-      __m512i x = _mm512_mask_sub_epi8(q.step[i], w.negative[i], v16i_zero(), q.step[i]);
+      __m512i x = _mm512_mask_sub_epi8(q.step[i], w.negative[i], _mm512_setzero_si512(), q.step[i]);
       __m512i two = _mm512_maddubs_epi16(w.step[i], x);
-      sum = _mm512_add_epi32(sum, _mm512_madd_epi16(two, ones));
+      sum = v16i_add(sum, (v16i)_mm512_madd_epi16(two, ones));
     }
     return sum;
   }
   __m512i four = _mm512_add_epi16(_mm512_maddubs_epi16(w.step[0], q.step[0]),
                                   _mm512_maddubs_epi16(w.step[1], q.step[1]));
-  return _mm512_add_epi32(sum, _mm512_madd_epi16(four, ones));
+  return v16i_add(sum, (v16i)_mm512_madd_epi16(four, ones));
 #endif
 }
 

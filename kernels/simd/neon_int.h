@@ -89,14 +89,30 @@ XF_INLINE void v16i_store_i8(int8_t *p, v16i a)
   vst1q_s8(p, vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
 }
 
-XF_INLINE int v16i_sum(v16i a)
+XF_INLINE void q_sums(const int8_t *q, int16_t *sums)
 {
-  return vaddvq_s32(vaddq_s32(vaddq_s32(a.r[0], a.r[1]), vaddq_s32(a.r[2], a.r[3])));
+  sums[0] = vaddlvq_s8(vld1q_s8(q));
+  sums[1] = vaddlvq_s8(vld1q_s8(q + XF_LANES));
 }
 
-XF_INLINE float v16_largest(v16 a)
+XF_INLINE v16i v16_magnitude(v16 a)
 {
-  return vmaxvq_f32(vmaxq_f32(vmaxq_f32(a.r[0], a.r[1]), vmaxq_f32(a.r[2], a.r[3])));
+  v16i v;
+  XF_UNROLL
+  for (int i = 0; i < 4; i++) v.r[i] = vreinterpretq_s32_f32(vabsq_f32(a.r[i]));
+  return v;
+}
+
+XF_INLINE v16i v16i_max(v16i a, v16i b)
+{
+  XF_UNROLL
+  for (int i = 0; i < 4; i++) a.r[i] = vmaxq_s32(a.r[i], b.r[i]);
+  return a;
+}
+
+XF_INLINE int32_t v16i_largest(v16i a)
+{
+  return vmaxvq_s32(vmaxq_s32(vmaxq_s32(a.r[0], a.r[1]), vmaxq_s32(a.r[2], a.r[3])));
 }
 
 XF_INLINE v16i v16i_pairs(v16i a)

@@ -38,9 +38,16 @@ XF_INLINE bool w16_keeps_zero(int bits)
   return false;
 }
 
+XF_INLINE v16i v16i_set1(int a)
+{
+  v16i v;
+  for (int i = 0; i < XF_LANES; i++) v.r[i] = a;
+  return v;
+}
+
 XF_INLINE v16i v16i_zero(void)
 {
-  return (v16i){{0}};
+  return v16i_set1(0);
 }
 
 XF_INLINE v16i v16i_add(v16i a, v16i b)
@@ -91,18 +98,36 @@ XF_INLINE void v16i_store_i8(int8_t *p, v16i a)
   for (int i = 0; i < XF_LANES; i++) p[i] = (int8_t)a.r[i];
 }
 
-XF_INLINE int v16i_sum(v16i a)
+/* sums[i] = Σ of the i-th 16 of 32. */
+XF_INLINE void q_sums(const int8_t *q, int16_t *sums)
 {
-  int sum = 0;
-  for (int i = 0; i < XF_LANES; i++) sum += a.r[i];
-  return sum;
+  for (int half = 0; half < 2; half++) {
+    int sum = 0;
+    for (int i = 0; i < XF_LANES; i++) sum += q[half * XF_LANES + i];
+    sums[half] = (int16_t)sum;
+  }
 }
 
-/* The largest lane, of numbers. */
-XF_INLINE float v16_largest(v16 a)
+/* |a| as integers, which have the order of the numbers, infinity and NaN above them. */
+XF_INLINE v16i v16_magnitude(v16 a)
 {
-  float largest = a.r[0];
-  for (int i = 1; i < XF_LANES; i++) largest = xf_max(a.r[i], largest);
+  v16i bits;
+  memcpy(bits.r, a.r, sizeof bits.r);
+  for (int i = 0; i < XF_LANES; i++) bits.r[i] &= INT32_MAX;
+  return bits;
+}
+
+XF_INLINE v16i v16i_max(v16i a, v16i b)
+{
+  for (int i = 0; i < XF_LANES; i++) a.r[i] = a.r[i] > b.r[i] ? a.r[i] : b.r[i];
+  return a;
+}
+
+/* The largest lane. */
+XF_INLINE int32_t v16i_largest(v16i a)
+{
+  int32_t largest = a.r[0];
+  for (int i = 1; i < XF_LANES; i++) largest = a.r[i] > largest ? a.r[i] : largest;
   return largest;
 }
 

@@ -12,7 +12,8 @@ struct quant_tile {
   size_t records_at; /* bytes from a panel's start to its records */
   size_t after;      /* and to that of the one in its place in the next tile of one row */
   size_t chunks;     /* of XF_QUANT_CHUNK k */
-  float *y;          /* out [rows][panels][16] */
+  float *y;          /* out [rows][panels · 16] */
+  size_t ldy;
 };
 
 /* The part of a format that the loops over one chunk need. */
@@ -126,9 +127,16 @@ XF_INLINE void quant_row_products(struct xf_quant_format f, const int rows, cons
     quant_dot(f, rows, panels, t, chunk, 0, 4, dot);
 }
 
-XF_INLINE void quant_clear(const int sums, const struct quant_tile *t)
+/* Where row r by panel p is stored. */
+XF_INLINE float *quant_out(const struct quant_tile *t, int r, int p)
 {
-  for (int i = 0; i < sums; i++) v16_store(t->y + i * XF_LANES, v16_set1(0));
+  return t->y + (size_t)r * t->ldy + p * XF_LANES;
+}
+
+XF_INLINE void quant_clear(const int rows, const int panels, const struct quant_tile *t)
+{
+  for (int i = 0; i < rows * panels; i++)
+    v16_store(quant_out(t, i / panels, i % panels), v16_set1(0));
 }
 
 /* y = fma((float)dot, dx · d, y), and then the minima of types that have one for each block. */
@@ -151,7 +159,7 @@ XF_INLINE void quant_scale(struct xf_quant_format f, const int rows, const int p
     }
     XF_UNROLL
     for (int p = 0; p < panels; p++) {
-      float *at = t->y + (r * panels + p) * XF_LANES;
+      float *at = quant_out(t, r, p);
       v16 y = QUANT_KEEPS_FLOATS ? kept[r * panels + p] : v16_load(at);
       v16i row = d16_row(dot[r / QUANT_UNIT * panels + p], r % QUANT_UNIT);
       y = v16_fma(v16_from_int(row), v16_mul(dx, d[p]), y);
@@ -172,14 +180,14 @@ XF_INLINE void quant_tile_chunks(struct xf_quant_format f, const int rows, const
   d16 dot[QUANT_SUMS];
   XF_UNROLL
   for (int i = 0; i < rows * panels; i++) y[i] = v16_set1(0);
-  if (!QUANT_KEEPS_FLOATS) quant_clear(rows * panels, t);
+  if (!QUANT_KEEPS_FLOATS) quant_clear(rows, panels, t);
   for (size_t chunk = 0; chunk < t->chunks; chunk++) {
     quant_products(f, rows, panels, t, chunk, 0, 4, dot);
     quant_scale(f, rows, panels, t, chunk, dot, y);
   }
   XF_UNROLL
   for (int i = 0; QUANT_KEEPS_FLOATS && i < rows * panels; i++)
-    v16_store(t->y + i * XF_LANES, y[i]);
+    v16_store(quant_out(t, i / panels, i % panels), y[i]);
 }
 
 /* dot += the sub-scales of a chunk times its products. */
@@ -230,7 +238,7 @@ XF_INLINE void quant_minima(struct xf_quant_format f, const int rows, const int 
     v16 dmin = v16_load_f16((const uint16_t *)quant_record(f, t, p, block) + XF_LANES);
     XF_UNROLL
     for (int r = 0; r < rows; r++) {
-      float *y = t->y + (r * panels + p) * XF_LANES;
+      float *y = quant_out(t, r, p);
       v16 d = v16_mul(v16_set1(t->x.d[(size_t)r * t->ldd + block]), dmin);
       v16_store(y, v16_fma(v16_neg(v16_from_int(sum[r * panels + p])), d, v16_load(y)));
     }
@@ -243,7 +251,7 @@ XF_INLINE void quant_tile_blocks(struct xf_quant_format f, const int rows, const
                                  const struct quant_tile *t)
 {
   const size_t chunks = f.block / XF_QUANT_CHUNK;
-  quant_clear(rows * panels, t);
+  quant_clear(rows, panels, t);
   for (size_t block = 0; block < t->chunks / chunks; block++) {
     v16i dot[QUANT_SUMS];
     XF_UNROLL
@@ -255,7 +263,7 @@ XF_INLINE void quant_tile_blocks(struct xf_quant_format f, const int rows, const
       v16 d = v16_load_f16((const uint16_t *)quant_record(f, t, p, block));
       XF_UNROLL
       for (int r = 0; r < rows; r++) {
-        float *y = t->y + (r * panels + p) * XF_LANES;
+        float *y = quant_out(t, r, p);
         v16 scale = v16_mul(v16_set1(t->x.d[(size_t)r * t->ldd + block]), d);
         v16_store(y, v16_fma(v16_from_int(dot[r * panels + p]), scale, v16_load(y)));
       }
@@ -272,17 +280,14 @@ XF_INLINE void quant_tile_row(struct xf_quant_format f, const int rows, const in
   quant_row_products(f, rows, panels, t, dot);
   XF_UNROLL
   for (int r = 0; r < rows; r++) {
-    const int16_t *sums = t->x.sums + (size_t)r * t->lds;
-    v16i first = v16i_zero();
-    for (size_t chunk = 0; w16_keeps_zero(f.bits) && chunk < t->chunks; chunk++)
-      first = v16i_add(first, v16i_times_sums(-f.zero, -f.zero, sums + 2 * chunk));
+    v16i first = v16i_set1(w16_keeps_zero(f.bits) ? -f.zero * t->x.totals[r] : 0);
     v16 dx = v16_set1(t->x.d[(size_t)r * t->ldd]);
     XF_UNROLL
     for (int p = 0; p < panels; p++) {
       v16 scale = v16_mul(dx, v16_load((const float *)quant_record(f, t, p, 0)));
       v16i row = d16_row(dot[r / QUANT_UNIT * panels + p], r % QUANT_UNIT);
       v16 sum = v16_from_int(v16i_add(row, first));
-      v16_store(t->y + (r * panels + p) * XF_LANES, v16_mul(sum, scale));
+      v16_store(quant_out(t, r, p), v16_mul(sum, scale));
     }
   }
 }
