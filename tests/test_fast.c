@@ -3,27 +3,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/compare.h"
 #include "tests/fast_mode.h"
+#include "tests/linear_case.h"
 
-enum { MOST_ROWS = 25, MOST_K = 1100, MOST_N = 208, MOST_GAP = 5 };
+enum { MOST_ROWS = 25, MOST_K = 1100, MOST_N = 208 };
 
 static const struct xf_fast_kernels *kernels;
-
-struct problem {
-  size_t rows, k, n, ldx, ldy, shift;
-  float *x; /* [rows][ldx], NaN in the gaps */
-  float *w; /* panels as floats, exact in bf16 */
-};
 
 static struct arena x_arena, pairs_arena, w_arena, y_arena;
 
 static int set_up(void **state)
 {
-  x_arena = arena_new((size_t)MOST_ROWS * (MOST_K + MOST_GAP));
+  x_arena = arena_new((size_t)MOST_ROWS * (MOST_K + LINEAR_CASE_GAP));
   pairs_arena = arena_new((size_t)MOST_ROWS * MOST_K);
   w_arena = arena_new((size_t)MOST_N * MOST_K);
-  y_arena = arena_new((size_t)MOST_ROWS * (MOST_N + MOST_GAP));
+  y_arena = arena_new((size_t)MOST_ROWS * (MOST_N + LINEAR_CASE_GAP));
   (void)state;
   return 0;
 }
@@ -38,45 +32,8 @@ static int tear_down(void **state)
   return 0;
 }
 
-static size_t panel_floats(const struct problem *p)
-{
-  return (p->n + XF_LANES - 1) / XF_LANES * p->k * XF_LANES;
-}
-
-static struct problem problem_new(struct rng *rng, enum fill fill, size_t rows, size_t k, size_t n)
-{
-  struct problem p = {.rows = rows, .k = k, .n = n, .shift = rng_below(rng, 2)};
-  p.ldx = k + rng_below(rng, MOST_GAP);
-  p.ldy = n + rng_below(rng, MOST_GAP);
-  p.x = malloc(rows * p.ldx * sizeof *p.x);
-  p.w = malloc(panel_floats(&p) * sizeof *p.w);
-  assert_true(p.x && p.w);
-  fill_array(rng, fill, rows * p.ldx, p.x);
-  for (size_t r = 0; r < rows; r++)
-    for (size_t i = k; i < p.ldx; i++) p.x[r * p.ldx + i] = NAN;
-  fill_array(rng, fill, panel_floats(&p), p.w);
-  for (size_t i = 0; i < panel_floats(&p); i++) {
-    size_t c = i / (k * XF_LANES) * XF_LANES + i % XF_LANES;
-    p.w[i] = c < n ? rounded_to(XF_BF16, p.w[i]) : 0;
-  }
-  return p;
-}
-
-static void problem_free(struct problem *p)
-{
-  free(p->x);
-  free(p->w);
-}
-
-static const uint16_t *guarded_weights(const struct problem *p)
-{
-  uint16_t *w = arena_cut(&w_arena, panel_floats(p), sizeof *w, p->shift);
-  for (size_t i = 0; i < panel_floats(p); i++) w[i] = to_bf16(p->w[i]);
-  return w;
-}
-
 /* Every row rounded, as the kernels take them: each ends at the guard page as it is read. */
-static uint32_t *guarded_pairs(const struct problem *p)
+static uint32_t *guarded_pairs(const struct linear_case *p)
 {
   size_t row = XF_FAST_PAIRS(p->k);
   uint32_t *pairs = arena_cut(&pairs_arena, p->rows * row, sizeof *pairs, p->shift);
@@ -86,10 +43,10 @@ static uint32_t *guarded_pairs(const struct problem *p)
   return pairs;
 }
 
-static void check_output(const struct problem *p, const float *y, size_t r, size_t c, bool near)
+static void check_output(const struct linear_case *p, const float *y, size_t r, size_t c, bool near)
 {
   const float *x = p->x + r * p->ldx;
-  const float *w = p->w + c / XF_LANES * p->k * XF_LANES + c % XF_LANES;
+  const float *w = linear_case_column(p, c);
   float got = y[r * p->ldy + c], want = fast_linear(p->k, x, w, XF_LANES);
   expect_bits("fast linear, against numerics.md", kernels->name, &got, &want, 1);
   struct estimate exact = fast_oracle(p->k, x, w, XF_LANES);
@@ -97,23 +54,24 @@ static void check_output(const struct problem *p, const float *y, size_t r, size
     expect_near("fast linear, against double", kernels->name, got, exact.value, exact.bound);
 }
 
-static void check_problem(struct rng *rng, enum fill fill, size_t rows, size_t k, size_t n)
+static void check_case(struct rng *rng, enum fill fill, size_t rows, size_t k, size_t n)
 {
   uint64_t seed = rng->state;
-  struct problem p = problem_new(rng, fill, rows, k, n);
+  struct linear_case p = linear_case_new(rng, XF_BF16, fill, rows, k, n);
   this_case("seed %llu %s rows %zu k %zu n %zu ldy %zu shift %zu", (unsigned long long)seed,
             fill_names[fill], rows, k, n, p.ldy, p.shift);
   const uint32_t *pairs = guarded_pairs(&p);
   size_t y_length = (rows - 1) * p.ldy + n;
   float *y = arena_floats(&y_arena, y_length, p.shift);
-  kernels->linear_bf16(&(struct xf_fast_args){rows, k, n, pairs, guarded_weights(&p), y, p.ldy});
+  kernels->linear_bf16(
+      &(struct xf_fast_args){rows, k, n, pairs, linear_case_panels(&p, &w_arena), y, p.ldy});
   arena_expect_untouched(&y_arena, kernels->name, y, y_length);
   for (size_t r = 0; r < rows; r++) {
     check_output(&p, y, r, rng_below(rng, n), fill != FILL_SPECIAL);
     check_output(&p, y, r, n - 1, fill != FILL_SPECIAL);
     if (r + 1 < rows) expect_poison("gap of y", kernels->name, y + r * p.ldy + n, p.ldy - n);
   }
-  problem_free(&p);
+  linear_case_free(&p);
 }
 
 static size_t a_length(struct rng *rng, size_t most)
@@ -135,8 +93,8 @@ static void test_shapes(void **state)
     for (size_t i = 0; i < n_length_classes; i++) {
       size_t length = length_classes[i];
       if (length == 0 || (scaled(100) < 100 && (rows + i) % 5)) continue;
-      if (length <= MOST_K) check_problem(&rng, FILL_NORMAL, rows, length, a_length(&rng, MOST_N));
-      if (length <= MOST_N) check_problem(&rng, FILL_NORMAL, rows, a_length(&rng, 150), length);
+      if (length <= MOST_K) check_case(&rng, FILL_NORMAL, rows, length, a_length(&rng, MOST_N));
+      if (length <= MOST_N) check_case(&rng, FILL_NORMAL, rows, a_length(&rng, 150), length);
     }
   }
 }
@@ -150,7 +108,7 @@ static void test_special_values(void **state)
   struct rng rng = {2};
   for (size_t i = 0; i < scaled(1200); i++) {
     size_t rows = 1 + rng_below(&rng, MOST_ROWS), k = a_length(&rng, 600);
-    check_problem(&rng, fills[i % 6], rows, k, a_length(&rng, 100));
+    check_case(&rng, fills[i % 6], rows, k, a_length(&rng, 100));
   }
 }
 
@@ -162,16 +120,17 @@ static void test_underflow(void **state)
   struct rng rng = {3};
   for (size_t i = 0; i < scaled(300); i++) {
     size_t k = 1 + rng_below(&rng, 40);
-    struct problem p = problem_new(&rng, FILL_NORMAL, 3, k, 32);
+    struct linear_case p = linear_case_new(&rng, XF_BF16, FILL_NORMAL, 3, k, 32);
     this_case("underflow %zu", i);
     for (size_t j = 0; j < 3 * p.ldx; j++) p.x[j] *= 0x1p-63f;
-    for (size_t j = 0; j < panel_floats(&p); j++) p.w[j] *= 0x1p-63f;
-    float y[3 * (32 + MOST_GAP)];
+    for (size_t j = 0; j < linear_case_weights(&p); j++) p.w[j] *= 0x1p-63f;
+    float y[3 * (32 + LINEAR_CASE_GAP)];
     const uint32_t *pairs = guarded_pairs(&p);
-    kernels->linear_bf16(&(struct xf_fast_args){3, k, 32, pairs, guarded_weights(&p), y, p.ldy});
+    kernels->linear_bf16(
+        &(struct xf_fast_args){3, k, 32, pairs, linear_case_panels(&p, &w_arena), y, p.ldy});
     for (size_t r = 0; r < 3; r++)
       for (size_t c = 0; c < 32; c++) check_output(&p, y, r, c, true);
-    problem_free(&p);
+    linear_case_free(&p);
   }
 }
 
@@ -206,9 +165,10 @@ static void test_rows_are_independent(void **state)
   struct rng rng = {5};
   for (size_t i = 0; i < scaled(30); i++) {
     size_t rows = 1 + rng_below(&rng, MOST_ROWS), k = a_length(&rng, MOST_K);
-    struct problem p = problem_new(&rng, FILL_NORMAL, rows, k, a_length(&rng, MOST_N));
+    struct linear_case p =
+        linear_case_new(&rng, XF_BF16, FILL_NORMAL, rows, k, a_length(&rng, MOST_N));
     this_case("rows %zu k %zu n %zu", p.rows, p.k, p.n);
-    const uint16_t *w = guarded_weights(&p);
+    const uint16_t *w = linear_case_panels(&p, &w_arena);
     const uint32_t *pairs = guarded_pairs(&p);
     float *y = arena_floats(&y_arena, rows * p.ldy, 0), one[MOST_N];
     kernels->linear_bf16(&(struct xf_fast_args){rows, k, p.n, pairs, w, y, p.ldy});
@@ -217,7 +177,7 @@ static void test_rows_are_independent(void **state)
       kernels->linear_bf16(&(struct xf_fast_args){1, k, p.n, row, w, one, p.n});
       expect_bits("one row alone", kernels->name, one, y + r * p.ldy, p.n);
     }
-    problem_free(&p);
+    linear_case_free(&p);
   }
 }
 

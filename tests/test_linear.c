@@ -3,22 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/compare.h"
 #include "tests/isas.h"
+#include "tests/linear_case.h"
 #include "tests/oracle.h"
 
-enum { MOST_ROWS = 25, MANY_ROWS = 110, MOST_K = 1100, MOST_N = 208, MOST_GAP = 5 };
+enum { MOST_ROWS = 25, MANY_ROWS = 110, MOST_K = 1100, MOST_N = 208 };
 
 static const xf_type types[] = {XF_F32, XF_F16, XF_BF16};
-
-/* One case: its shape and its data in plain memory. */
-struct problem {
-  xf_type type;
-  size_t rows, k, n, ldx, ldy, shift;
-  float *x;    /* [rows][ldx], NaN in the gaps */
-  float *w;    /* panels as floats, exact in the type */
-  float *want; /* [rows][ldy] of the scalar kernel, poison in the gaps */
-};
 
 static struct arena x_arena, w_arena, y_arena, scratch_arena;
 static float scalar_scratch[XF_LINEAR_SCRATCH];
@@ -26,9 +17,9 @@ static float scalar_scratch[XF_LINEAR_SCRATCH];
 static int set_up(void **state)
 {
   (void)state;
-  x_arena = arena_new((size_t)MANY_ROWS * (MOST_K + MOST_GAP));
+  x_arena = arena_new((size_t)MANY_ROWS * (MOST_K + LINEAR_CASE_GAP));
   w_arena = arena_new((size_t)MOST_N * MOST_K);
-  y_arena = arena_new((size_t)MANY_ROWS * (MOST_N + MOST_GAP));
+  y_arena = arena_new((size_t)MANY_ROWS * (MOST_N + LINEAR_CASE_GAP));
   scratch_arena = arena_new(XF_LINEAR_SCRATCH + 1);
   return 0;
 }
@@ -43,70 +34,22 @@ static int tear_down(void **state)
   return 0;
 }
 
-static size_t panel_floats(const struct problem *p)
-{
-  return (p->n + XF_LANES - 1) / XF_LANES * p->k * XF_LANES;
-}
-
-static const float *column(const struct problem *p, size_t c)
-{
-  return p->w + c / XF_LANES * p->k * XF_LANES + c % XF_LANES;
-}
-
-static struct problem problem_new(struct rng *rng, xf_type type, enum fill fill, size_t rows,
-                                  size_t k, size_t n)
-{
-  struct problem p = {.type = type, .rows = rows, .k = k, .n = n, .shift = rng_below(rng, 2)};
-  p.ldx = k + rng_below(rng, MOST_GAP);
-  p.ldy = n + rng_below(rng, MOST_GAP);
-  p.x = malloc((rows * p.ldx + 1) * sizeof *p.x);
-  p.w = malloc((panel_floats(&p) + 1) * sizeof *p.w);
-  p.want = malloc((rows * p.ldy + 1) * sizeof *p.want);
-  assert_true(p.x && p.w && p.want);
-  fill_array(rng, fill, rows * p.ldx, p.x);
-  for (size_t r = 0; r < rows; r++)
-    for (size_t i = k; i < p.ldx; i++) p.x[r * p.ldx + i] = NAN;
-  fill_array(rng, fill, panel_floats(&p), p.w);
-  for (size_t i = 0; i < panel_floats(&p); i++) {
-    size_t c = i / (k * XF_LANES) * XF_LANES + i % XF_LANES;
-    p.w[i] = c < n ? rounded_to(type, p.w[i]) : 0;
-  }
-  return p;
-}
-
-static void problem_free(struct problem *p)
-{
-  free(p->x);
-  free(p->w);
-  free(p->want);
-}
-
-static void run_kernel(const struct xf_kernels *k, const struct problem *p, const float *x,
+static void run_kernel(const struct xf_kernels *k, const struct linear_case *p, const float *x,
                        const void *w, float *y, float *scratch)
 {
   struct xf_linear_args a = {p->rows, p->k, p->n, x, p->ldx, w, y, p->ldy, scratch};
   (p->type == XF_F32 ? k->linear_f32 : p->type == XF_F16 ? k->linear_f16 : k->linear_bf16)(&a);
 }
 
-/* The panels in their own type, at the guard page. */
-static const void *guarded_weights(const struct problem *p)
-{
-  size_t n = panel_floats(p);
-  if (p->type == XF_F32) return arena_copy(&w_arena, n, p->shift, p->w);
-  uint16_t *w = arena_cut(&w_arena, n, sizeof *w, p->shift);
-  for (size_t i = 0; i < n; i++) w[i] = p->type == XF_F16 ? to_f16(p->w[i]) : to_bf16(p->w[i]);
-  return w;
-}
-
-static size_t length_of(const struct problem *p, size_t ld, size_t width)
+static size_t length_of(const struct linear_case *p, size_t ld, size_t width)
 {
   return p->rows ? (p->rows - 1) * ld + width : 0;
 }
 
-static void check_isa(const struct xf_kernels *k, const struct problem *p)
+static void check_isa(const struct xf_kernels *k, const struct linear_case *p)
 {
   size_t y_length = length_of(p, p->ldy, p->n);
-  const void *w = guarded_weights(p);
+  const void *w = linear_case_panels(p, &w_arena);
   const float *x = arena_copy(&x_arena, length_of(p, p->ldx, p->k), p->shift, p->x);
   float *scratch = arena_floats(&scratch_arena, XF_LINEAR_SCRATCH, p->shift);
   float *y = arena_floats(&y_arena, y_length, p->shift);
@@ -114,18 +57,19 @@ static void check_isa(const struct xf_kernels *k, const struct problem *p)
   arena_expect_untouched(&y_arena, k->name, y, y_length);
   arena_expect_untouched(&scratch_arena, k->name, scratch, XF_LINEAR_SCRATCH);
   for (size_t r = 0; r < p->rows; r++) {
-    expect_bits("linear", k->name, y + r * p->ldy, p->want + r * p->ldy, p->n);
+    expect_bits("linear", k->name, y + r * p->ldy, p->y + r * p->ldy, p->n);
     if (r + 1 < p->rows) expect_poison("gap of y", k->name, y + r * p->ldy + p->n, p->ldy - p->n);
   }
 }
 
 /* Elements of the scalar kernel against docs/numerics.md and against double precision. */
-static void check_scalar(struct rng *rng, const struct problem *p, enum fill fill, size_t samples)
+static void check_scalar(struct rng *rng, const struct linear_case *p, enum fill fill,
+                         size_t samples)
 {
   for (size_t i = 0; i < samples && p->rows && p->n; i++) {
     size_t r = rng_below(rng, p->rows), c = rng_below(rng, p->n);
-    const float *x = p->x + r * p->ldx, *w = column(p, c);
-    float got = p->want[r * p->ldy + c], exact = numerics_linear(p->k, x, w, XF_LANES);
+    const float *x = p->x + r * p->ldx, *w = linear_case_column(p, c);
+    float got = p->y[r * p->ldy + c], exact = numerics_linear(p->k, x, w, XF_LANES);
     struct estimate double_precision = oracle_linear(p->k, x, w, XF_LANES);
     expect_bits("linear, against numerics.md", "scalar", &got, &exact, 1);
     if (fill == FILL_SPECIAL) continue;
@@ -134,19 +78,19 @@ static void check_scalar(struct rng *rng, const struct problem *p, enum fill fil
   }
 }
 
-static void check_problem(struct rng *rng, xf_type type, enum fill fill, size_t rows, size_t k,
-                          size_t n)
+static void check_case(struct rng *rng, xf_type type, enum fill fill, size_t rows, size_t k,
+                       size_t n)
 {
   uint64_t seed = rng->state;
-  struct problem p = problem_new(rng, type, fill, rows, k, n);
+  struct linear_case p = linear_case_new(rng, type, fill, rows, k, n);
   this_case("seed %llu %s %s rows %zu k %zu n %zu ldx %zu ldy %zu shift %zu",
             (unsigned long long)seed, xf_type_name(type), fill_names[fill], rows, k, n, p.ldx,
             p.ldy, p.shift);
-  memset(p.want, 0xA5, rows * p.ldy * sizeof *p.want);
-  run_kernel(&xf_kernels_scalar, &p, p.x, guarded_weights(&p), p.want, scalar_scratch);
+  memset(p.y, 0xA5, rows * p.ldy * sizeof *p.y);
+  run_kernel(&xf_kernels_scalar, &p, p.x, linear_case_panels(&p, &w_arena), p.y, scalar_scratch);
   check_scalar(rng, &p, fill, 4);
   for (const struct xf_kernels *isa = NULL; (isa = next_isa(isa));) check_isa(isa, &p);
-  problem_free(&p);
+  linear_case_free(&p);
 }
 
 static size_t a_length(struct rng *rng, size_t least, size_t most)
@@ -162,7 +106,7 @@ static void check_random(struct rng *rng, enum fill fill, size_t most_k, size_t 
 {
   xf_type type = types[rng_below(rng, 3)];
   size_t rows = 1 + rng_below(rng, MOST_ROWS), k = a_length(rng, 1, most_k);
-  check_problem(rng, type, fill, rows, k, a_length(rng, 1, most_n));
+  check_case(rng, type, fill, rows, k, a_length(rng, 1, most_n));
 }
 
 /* Every number of rows with every class of n. */
@@ -174,7 +118,7 @@ static void test_rows_and_columns(void **state)
     for (size_t i = 0; i < n_length_classes; i++) {
       if (length_classes[i] > MOST_N || (scaled(100) < 100 && (rows + i) % 5)) continue;
       xf_type type = types[rng_below(&rng, 3)];
-      check_problem(&rng, type, FILL_NORMAL, rows, a_length(&rng, 1, 150), length_classes[i]);
+      check_case(&rng, type, FILL_NORMAL, rows, a_length(&rng, 1, 150), length_classes[i]);
     }
   }
 }
@@ -188,7 +132,7 @@ static void test_chain_lengths(void **state)
     for (size_t t = 0; t < 3; t++) {
       for (size_t repeat = scaled(12); length_classes[i] > 0 && repeat > 0; repeat--) {
         size_t rows = 1 + rng_below(&rng, MOST_ROWS), n = a_length(&rng, 1, MOST_N);
-        check_problem(&rng, types[t], FILL_NORMAL, rows, length_classes[i], n);
+        check_case(&rng, types[t], FILL_NORMAL, rows, length_classes[i], n);
       }
     }
   }
@@ -201,7 +145,7 @@ static void test_many_rows(void **state)
   struct rng rng = {6};
   for (size_t i = 0; i < scaled(60); i++) {
     size_t rows = 60 + rng_below(&rng, MANY_ROWS - 59), k = a_length(&rng, 1, MOST_K);
-    check_problem(&rng, types[i % 3], FILL_NORMAL, rows, k, a_length(&rng, 1, MOST_N));
+    check_case(&rng, types[i % 3], FILL_NORMAL, rows, k, a_length(&rng, 1, MOST_N));
   }
 }
 
@@ -227,21 +171,21 @@ static void test_rows_are_independent(void **state)
   struct rng rng = {5};
   for (size_t i = 0; i < scaled(30); i++) {
     size_t rows = 1 + rng_below(&rng, MOST_ROWS), k = a_length(&rng, 1, MOST_K);
-    struct problem p =
-        problem_new(&rng, types[i % 3], FILL_NORMAL, rows, k, a_length(&rng, 1, MOST_N));
+    struct linear_case p =
+        linear_case_new(&rng, types[i % 3], FILL_NORMAL, rows, k, a_length(&rng, 1, MOST_N));
     this_case("%s rows %zu k %zu n %zu", xf_type_name(p.type), p.rows, p.k, p.n);
     for (const struct xf_kernels *isa = NULL; (isa = next_isa(isa));) {
-      const void *w = guarded_weights(&p);
-      run_kernel(isa, &p, p.x, w, p.want, scalar_scratch);
-      struct problem one = p;
+      const void *w = linear_case_panels(&p, &w_arena);
+      run_kernel(isa, &p, p.x, w, p.y, scalar_scratch);
+      struct linear_case one = p;
       for (size_t r = 0; r < p.rows; r++) {
         float y[MOST_N];
         one.rows = 1;
         run_kernel(isa, &one, p.x + r * p.ldx, w, y, scalar_scratch);
-        expect_bits("one row alone", isa->name, y, p.want + r * p.ldy, p.n);
+        expect_bits("one row alone", isa->name, y, p.y + r * p.ldy, p.n);
       }
     }
-    problem_free(&p);
+    linear_case_free(&p);
   }
 }
 
