@@ -21,11 +21,10 @@ XF_INLINE void quant_tile_shape(xf_type type, const int rows, const struct quant
     quant_tile_blocks(f, rows, panels, t);
 }
 
-/* Whether tiles of more than 4 rows are the fastest: rows of one scale take more panels instead,
- * and sub-blocks of 16 k need more registers. */
+/* Whether tiles of more than 4 rows are the fastest: rows of one scale take more panels instead. */
 XF_INLINE bool quant_is_tall(xf_type type)
 {
-  return type != XF_Q6_K && type != XF_I8_ROW;
+  return type != XF_I8_ROW;
 }
 
 /* Rows of the tallest tile that has no more. */

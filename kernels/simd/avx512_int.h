@@ -22,7 +22,8 @@ typedef struct q8 {
   __m512i step[2];
 } q8;
 
-/* 4×4, or 6×2 where floats or second integers are kept too. Of AMX 32×2, or 16×1. */
+/* 4×4, or 6×2 where floats or second integers are kept too, or 6×1 where a chunk has two sums as
+ * well. Of AMX 32×2, or 16×1. */
 enum { QUANT_ROWS = 6, QUANT_PANELS_MAX = 4, QUANT_KEEPS_FLOATS = 1 };
 #ifdef XF_AMX
 enum { QUANT_SUMS = 64 };
@@ -33,8 +34,8 @@ enum { QUANT_SUMS = 16 };
 XF_INLINE int quant_panels(xf_type type, int rows)
 {
   if (rows > QUANT_ROWS) return rows == 32 ? 2 : 1;
-  if (type == XF_I8_ROW) return 4;
-  return rows >= 4 ? 2 : 4;
+  if (type == XF_I8_ROW || rows < 4) return 4;
+  return type == XF_Q6_K ? 1 : 2;
 }
 
 XF_INLINE bool w16_keeps_zero(int bits)
