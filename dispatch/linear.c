@@ -52,8 +52,7 @@ struct xf_linear_scratch xf_linear_scratch_in(void *memory, const xf_context *co
 enum {
   TASK_PANELS = 24,   /* a multiple of every tile's panels; wide enough that streams are long */
   TASKS_A_THREAD = 4, /* as many at least, so that a late thread costs little */
-  TALL_ROWS =
-      8 /* tiles of so many floats take three panels on AVX-512, all others a divisor of 8 */
+  TALL_ROWS = 8 /* so many of floats take three panels on AVX-512, all else a divisor of eight */
 };
 
 /* How a part's kernel reads x. */

@@ -1,6 +1,4 @@
 /* The kernels of fast mode against docs/numerics.md, bit for bit, and against double precision. */
-#include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "tests/fast_mode.h"

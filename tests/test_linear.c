@@ -1,6 +1,4 @@
 /* The linear kernels: y = x · wᵀ over packed panels of f32, f16 and bf16. */
-#include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "tests/isas.h"

@@ -147,9 +147,10 @@ static void quant_panels_apply(const struct xf_quant_args *a, size_t first, size
     for (size_t p = first; p <= last && p < first + most; p += panels) {
       for (size_t i = 0; i < panels; i++) /* a panel that is missing: the last one again */
         t.w[i] = (const uint8_t *)a->w + (p + i < last ? p + i : last) * bytes;
+      const size_t n = a->n - p * XF_LANES;
       t.y = a->y + r * a->ldy + p * XF_LANES;
-      if (a->n - p * XF_LANES < panels * XF_LANES)
-        quant_narrow_tile(apply, rows, panels, a->n - p * XF_LANES, &t);
+      if (n < panels * XF_LANES)
+        quant_narrow_tile(apply, rows, panels, n, &t);
       else
         apply(rows, &t);
     }

@@ -12,7 +12,7 @@ struct quant_tile {
   size_t records_at; /* bytes from a panel's start to its records */
   size_t after;      /* and to that of the one in its place in the next tile of one row */
   size_t chunks;     /* of XF_QUANT_CHUNK k */
-  float *y;          /* out [rows][panels · 16] */
+  float *y;          /* out [rows][panels · 16], rows ldy apart */
   size_t ldy;
 };
 
