@@ -109,6 +109,11 @@ static void round_row(void *arg, size_t slot, size_t r)
                               apply->scratch->pairs + r * XF_FAST_PAIRS(k));
 }
 
+static float *scratch_of(const struct apply *apply, size_t slot)
+{
+  return apply->scratch->floats + slot * XF_LINEAR_SCRATCH;
+}
+
 /* Columns of a part as floats. */
 static void apply_floats(const struct apply *apply, size_t slot, xf_type type, const void *w,
                          size_t n, float *y)
@@ -122,7 +127,7 @@ static void apply_floats(const struct apply *apply, size_t slot, xf_type type, c
                              .w = w,
                              .y = y,
                              .ldy = apply->ldy,
-                             .scratch = apply->scratch->floats + slot * XF_LINEAR_SCRATCH};
+                             .scratch = scratch_of(apply, slot)};
   switch (type) {
   case XF_F32: kernels->linear_f32(&a); break;
   case XF_F16: kernels->linear_f16(&a); break;
@@ -142,8 +147,9 @@ static void apply_task(void *arg, size_t slot, size_t task)
   size_t n = xf_min(apply->task_panels * XF_LANES, part->n - column);
   const char *w = (char *)xf_linear_panels(apply->w, i) + panel * xf_panel_bytes(part->type, k);
   if (apply->form == AS_INTEGERS)
-    apply->context->kernels->quant->linear(&(struct xf_quant_args){
-        part->type, apply->rows, k, n, apply->scratch->x, w, y + column, apply->ldy});
+    apply->context->kernels->quant->linear(
+        &(struct xf_quant_args){part->type, apply->rows, k, n, apply->scratch->x, w, y + column,
+                                apply->ldy, scratch_of(apply, slot)});
   else if (apply->form == AS_PAIRS)
     apply->context->fast->linear_bf16(&(struct xf_fast_args){
         apply->rows, k, n, apply->scratch->pairs, (const uint16_t *)w, y + column, apply->ldy});

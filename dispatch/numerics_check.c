@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "dispatch/error.h"
+#include "dispatch/memory.h"
 #include "kernels/quant.h"
 
 enum { N = 16 };
@@ -58,6 +59,7 @@ struct results {
   const struct xf_kernels *kernels;
   float cos[N], sin[N], silu[N], lse[N], tanh[N];
   struct products i8_row, q8_0;
+  float *scratch; /* of a linear kernel */
 };
 
 /* What the softmax of sixteen keys makes of tanh: scores are the gates, capped to 1. */
@@ -89,7 +91,8 @@ static void evaluate_tanh(const struct xf_kernels *kernels, float *p)
 
 /* Products of all signed by all unsigned numbers there are. Scales are 1 and sums exact, so that
  * all types give the same. */
-static void evaluate_products(const struct xf_kernels *kernels, xf_type type, struct products *out)
+static void evaluate_products(const struct xf_kernels *kernels, xf_type type, float *scratch,
+                              struct products *out)
 {
   _Alignas(XF_QUANT_ALIGN) unsigned char w[PANELS][PANEL_BYTES];
   int8_t q[ROWS][K];
@@ -120,7 +123,8 @@ static void evaluate_products(const struct xf_kernels *kernels, xf_type type, st
                                                  .x = {q[0], d[0], sums[0], totals},
                                                  .w = w,
                                                  .y = out->y[0],
-                                                 .ldy = PANELS * XF_LANES});
+                                                 .ldy = PANELS * XF_LANES,
+                                                 .scratch = scratch});
 }
 
 static void evaluate(void *arg, size_t slot, size_t item)
@@ -132,15 +136,15 @@ static void evaluate(void *arg, size_t slot, size_t item)
   r->kernels->silu_mul(N, gates, ones, r->silu);
   evaluate_tanh(r->kernels, r->tanh);
   for (int i = 0; i < N; i++) r->lse[i] = r->kernels->log_sum_exp(0.0f, angles[i]);
-  evaluate_products(r->kernels, XF_I8_ROW, &r->i8_row);
-  evaluate_products(r->kernels, XF_Q8_0, &r->q8_0);
+  evaluate_products(r->kernels, XF_I8_ROW, r->scratch, &r->i8_row);
+  evaluate_products(r->kernels, XF_Q8_0, r->scratch, &r->q8_0);
 }
 
 /* Instructions for 8-bit products differ from CPU to CPU in which factor has a sign. */
 static xf_status compare_products(const struct results *r, xf_error *error)
 {
   struct products want;
-  evaluate_products(&xf_kernels_scalar, XF_I8_ROW, &want);
+  evaluate_products(&xf_kernels_scalar, XF_I8_ROW, r->scratch, &want);
   if (memcmp(&want, &r->i8_row, sizeof want) == 0 && memcmp(&want, &r->q8_0, sizeof want) == 0)
     return XF_OK;
   return xf_fail(error, XF_E_UNSUPPORTED,
@@ -151,7 +155,9 @@ static xf_status compare_products(const struct results *r, xf_error *error)
 
 xf_status xf_numerics_check(const xf_context *context, xf_error *error)
 {
-  struct results r = {.kernels = context->kernels};
+  struct results r = {.kernels = context->kernels,
+                      .scratch = xf_alloc(XF_LINEAR_SCRATCH, sizeof(float))};
+  if (!r.scratch) return xf_fail(error, XF_E_MEMORY, "numerics check: out of memory");
   const xf_context alone = {.kernels = context->kernels, .threads = 1};
   xf_parallel(&alone, 1, evaluate, &r);
   const char *isa = context->kernels->name;
@@ -161,5 +167,6 @@ xf_status xf_numerics_check(const xf_context *context, xf_error *error)
   if (!status) status = compare("logf", r.lse, lse_bits, isa, error);
   if (!status) status = compare("tanhf", r.tanh, tanh_bits, isa, error);
   if (!status) status = compare_products(&r, error);
+  xf_free(r.scratch);
   return status;
 }

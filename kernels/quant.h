@@ -42,7 +42,7 @@ struct xf_quant_format {
 };
 
 /* bits 0 for other types. */
-static inline struct xf_quant_format xf_quant_format_of(xf_type type)
+__attribute__((always_inline)) static inline struct xf_quant_format xf_quant_format_of(xf_type type)
 {
   switch (type) {
   case XF_Q8_0: return (struct xf_quant_format){32, 32, 32, 8, 128, false};
@@ -94,6 +94,7 @@ struct xf_quant_args {
   const void *w;          /* [ceil(n/16)] panels; aligned to XF_QUANT_ALIGN */
   float *y;               /* [rows][n], may be uninitialised */
   size_t ldy;
+  float *scratch; /* [XF_LINEAR_SCRATCH] */
 };
 
 /* The kernels that differ between CPUs of one ISA. */

@@ -7,19 +7,20 @@
 #include "tests/isas.h"
 #include "tests/quant_case.h"
 
-enum { MOST_ROWS = 50, MOST_K = 1536, MOST_N = 120, MOST_GAP = 5, LONGEST_ROW = 131072 };
+enum { MOST_ROWS = 70, MOST_K = 1536, MOST_N = 120, MOST_GAP = 5, LONGEST_ROW = 131072 };
 
-static struct arena w_arena, q_arena, dx_arena, sums_arena, totals_arena, y_arena;
+static struct arena w_arena, q_arena, dx_arena, sums_arena, totals_arena, y_arena, scratch_arena;
 
 static int set_up(void **state)
 {
   (void)state;
   w_arena = arena_new((size_t)8 * LONGEST_ROW);
-  q_arena = arena_new(LONGEST_ROW);
+  q_arena = arena_new(2 * LONGEST_ROW);
   dx_arena = arena_new(LONGEST_ROW);
   sums_arena = arena_new(LONGEST_ROW);
   totals_arena = arena_new(MOST_ROWS);
   y_arena = arena_new((size_t)MOST_ROWS * (MOST_N + MOST_GAP));
+  scratch_arena = arena_new(XF_LINEAR_SCRATCH);
   return 0;
 }
 
@@ -32,6 +33,7 @@ static int tear_down(void **state)
   arena_free(&sums_arena);
   arena_free(&totals_arena);
   arena_free(&y_arena);
+  arena_free(&scratch_arena);
   return 0;
 }
 
@@ -68,8 +70,9 @@ static void run_linear(const struct xf_quant_kernels *kernels, const struct prob
                        const void *w, float *y)
 {
   const struct quant_case *c = &p->c;
+  float *scratch = arena_floats(&scratch_arena, XF_LINEAR_SCRATCH, 0);
   struct xf_quant_args a = {c->type->type, c->rows, c->k, c->n, guarded_rows(c, p->shift), w, y,
-                            p->ldy};
+                            p->ldy,        scratch};
   kernels->linear(&a);
 }
 
@@ -127,6 +130,19 @@ static void test_rows(void **state)
     for (size_t rows = 1; rows <= MOST_ROWS; rows += rows < 25 ? 1 : 7)
       check_linear(&rng, &quant_types[t], QUANT_RANDOM, rows, a_k(&rng, &quant_types[t]),
                    1 + rng_below(&rng, MOST_N));
+}
+
+/* So many rows and so long ones that weights are unpacked in several turns. */
+static void test_deep(void **state)
+{
+  (void)state;
+  struct rng rng = {5};
+  for (size_t t = 0; t < QUANT_TYPES; t++) {
+    const size_t block = quant_types[t].block ? quant_types[t].block : 32;
+    const size_t k = 2048 + (1 + rng_below(&rng, 1536 / block)) * block;
+    check_linear(&rng, &quant_types[t], QUANT_RANDOM, 64 + rng_below(&rng, MOST_ROWS - 63), k,
+                 33 + rng_below(&rng, 16));
+  }
 }
 
 /* Every type with every number of columns and panels. */
@@ -281,8 +297,9 @@ static void test_quantize(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_rows),     cmocka_unit_test(test_columns),
-      cmocka_unit_test(test_numbers),  cmocka_unit_test(test_longest_row),
-      cmocka_unit_test(test_quantize), cmocka_unit_test(test_required_isas)};
+      cmocka_unit_test(test_rows),         cmocka_unit_test(test_deep),
+      cmocka_unit_test(test_columns),      cmocka_unit_test(test_numbers),
+      cmocka_unit_test(test_longest_row),  cmocka_unit_test(test_quantize),
+      cmocka_unit_test(test_required_isas)};
   return cmocka_run_group_tests_name("quant", tests, set_up, tear_down);
 }

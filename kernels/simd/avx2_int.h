@@ -243,4 +243,33 @@ XF_INLINE d16 d16_add(int bits, d16 sum, w16 w, q8 q)
   return (v16i){w16_dot_half(bits, sum.lo, w.lo, q.step), w16_dot_half(bits, sum.hi, w.hi, q.step)};
 }
 
+#ifdef __AVXVNNI__
+enum { QUANT_TURNS = 1 };
+
+XF_INLINE w16 w16_turn(int zero, w16 w)
+{
+  const __m256i less = _mm256_set1_epi8((char)zero);
+  for (int i = 0; i < 2; i++) {
+    w.lo[i] = _mm256_sub_epi8(w.lo[i], less);
+    w.hi[i] = _mm256_sub_epi8(w.hi[i], less);
+  }
+  return w;
+}
+
+XF_INLINE q8 q8_turn(q8 q)
+{
+  const __m256i more = _mm256_set1_epi8((char)128);
+  return (q8){{_mm256_xor_si256(q.step[0], more), _mm256_xor_si256(q.step[1], more)}};
+}
+
+XF_INLINE d16 d16_add_turned(d16 sum, w16 w, q8 q, int i)
+{
+  sum.lo = (v8i)_mm256_dpbusd_avx_epi32((__m256i)sum.lo, q.step[i], w.lo[i]);
+  sum.hi = (v8i)_mm256_dpbusd_avx_epi32((__m256i)sum.hi, q.step[i], w.hi[i]);
+  return sum;
+}
+#else
+#include "kernels/simd/unturned.h"
+#endif
+
 #endif

@@ -12,10 +12,9 @@ typedef int32_t v16i __attribute__((vector_size(64)));
 #include "kernels/simd/q_sums.h"
 #include "kernels/simd/row_sums.h"
 
-/* Two steps of a panel. Without VNNI, 8-bit weights are |u − 128| and where it is negative. */
+/* Two steps of a panel. Without VNNI, 8-bit weights are u − 128. */
 typedef struct w16 {
   __m512i step[2];
-  __mmask64 negative[2];
 } w16;
 
 typedef struct q8 {
@@ -34,8 +33,7 @@ enum { QUANT_SUMS = 16 };
 XF_INLINE int quant_panels(xf_type type, int rows)
 {
   if (rows > QUANT_ROWS) return rows == 32 ? 2 : 1;
-  if (type == XF_I8_ROW || rows < 4) return 4;
-  return type == XF_Q6_K ? 1 : 2;
+  return type == XF_I8_ROW || rows < 4 ? 4 : 2;
 }
 
 XF_INLINE bool w16_keeps_zero(int bits)
@@ -163,11 +161,8 @@ XF_INLINE w16 w16_wide(const uint8_t *p)
   w16 w;
   for (int i = 0; i < 2; i++) {
     w.step[i] = _mm512_loadu_si512(p + 64 * i);
-    w.negative[i] = 0;
 #ifndef __AVX512VNNI__
-    __m512i less = _mm512_xor_si512(w.step[i], _mm512_set1_epi8((char)0x80));
-    w.negative[i] = _mm512_movepi8_mask(less);
-    w.step[i] = _mm512_abs_epi8(less);
+    w.step[i] = _mm512_xor_si512(w.step[i], _mm512_set1_epi8((char)0x80));
 #endif
   }
   return w;
@@ -177,7 +172,7 @@ XF_INLINE w16 w16_load(int bits, int zero, const uint8_t *chunk, int pair)
 {
   (void)zero;
   if (bits == 8) return w16_wide(chunk + 128 * pair);
-  w16 w = {.negative = {0, 0}};
+  w16 w;
   __m512i low = _mm512_loadu_si512(chunk + 64 * pair), high = _mm512_srli_epi16(low, 4);
   __m512i above[2] = {low, low};
   if (bits > 4) {
@@ -209,8 +204,9 @@ XF_INLINE d16 d16_add(int bits, d16 sum, w16 w, q8 q)
   const __m512i ones = _mm512_set1_epi16(1);
   if (bits == 8) {
     for (int i = 0; i < 2; i++) {
-      __m512i x = _mm512_mask_sub_epi8(q.step[i], w.negative[i], _mm512_setzero_si512(), q.step[i]);
-      __m512i two = _mm512_maddubs_epi16(w.step[i], x);
+      __mmask64 negative = _mm512_movepi8_mask(w.step[i]);
+      __m512i x = _mm512_mask_sub_epi8(q.step[i], negative, _mm512_setzero_si512(), q.step[i]);
+      __m512i two = _mm512_maddubs_epi16(_mm512_abs_epi8(w.step[i]), x);
       sum = v16i_add(sum, (v16i)_mm512_madd_epi16(two, ones));
     }
     return sum;
@@ -220,5 +216,28 @@ XF_INLINE d16 d16_add(int bits, d16 sum, w16 w, q8 q)
   return v16i_add(sum, (v16i)_mm512_madd_epi16(four, ones));
 #endif
 }
+
+#ifdef __AVX512VNNI__
+enum { QUANT_TURNS = 1 };
+
+XF_INLINE w16 w16_turn(int zero, w16 w)
+{
+  const __m512i less = _mm512_set1_epi8((char)zero);
+  return (w16){{_mm512_sub_epi8(w.step[0], less), _mm512_sub_epi8(w.step[1], less)}};
+}
+
+XF_INLINE q8 q8_turn(q8 q)
+{
+  const __m512i more = _mm512_set1_epi8((char)128);
+  return (q8){{_mm512_xor_si512(q.step[0], more), _mm512_xor_si512(q.step[1], more)}};
+}
+
+XF_INLINE d16 d16_add_turned(d16 sum, w16 w, q8 q, int step)
+{
+  return (v16i)_mm512_dpbusd_epi32((__m512i)sum, q.step[step], w.step[step]);
+}
+#else
+#include "kernels/simd/unturned.h"
+#endif
 
 #endif

@@ -69,4 +69,6 @@ XF_INLINE d16 d16_add(int bits, d16 sums, w16 w, q8 q)
   return sums;
 }
 
+#include "kernels/simd/unturned.h"
+
 #endif

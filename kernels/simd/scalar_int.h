@@ -188,4 +188,6 @@ XF_INLINE d16 d16_add(int bits, d16 sum, w16 w, q8 q)
   return sum;
 }
 
+#include "kernels/simd/unturned.h"
+
 #endif

@@ -1,6 +1,6 @@
 /* AMX: products of 16 rows by a panel of 16 columns in one instruction, whose int32 sums are as
- * exact as those of all others. A chunk of 8-bit weights lies in a panel as AMX wants it; others
- * are unpacked first. Only a file that defines XF_AMX has such tiles. */
+ * exact as those of all others. A chunk of 8-bit weights lies in a panel as AMX wants it, and so
+ * do unpacked ones. Only a file that defines XF_AMX has such tiles. */
 #ifndef XF_TILE_AMX_H
 #define XF_TILE_AMX_H
 
@@ -8,7 +8,7 @@
 
 #ifndef XF_AMX
 
-enum { AMX_ROWS = 0, AMX_ROW_ROWS = 0 };
+enum { AMX_ROWS = 0, AMX_ROW_ROWS = 0, AMX_ROW_PANELS = 0 };
 
 /* Rows of a type's tiles. */
 XF_INLINE size_t amx_rows(xf_type type)
@@ -62,32 +62,16 @@ static void amx_end(void)
   _tile_release();
 }
 
-/* sums = the products of pairs of steps [first, end) of a chunk at w by 16 rows of x. */
-XF_INLINE void amx_chunk(const int bits, const int zero, const uint8_t *w, const int8_t *q,
-                         size_t ldq, const int first, const int end, v16i *sums)
+/* sums = the products of a sub-block: 16 rows of x by signed weights. */
+XF_INLINE void amx_chunk(const w16 *w, const int8_t *q, size_t ldq, v16i *sums)
 {
-  _Alignas(64) uint8_t bytes[XF_QUANT_CHUNK * XF_LANES];
-  const uint8_t *panel = w + 128 * first;
-  for (int pair = first; bits < 8 && pair < end; pair++) {
-    w16 steps = w16_load(bits, zero, w, pair);
-    _mm512_store_si512(bytes + 128 * (pair - first), steps.step[0]);
-    _mm512_store_si512(bytes + 128 * (pair - first) + 64, steps.step[1]);
-    panel = bytes;
-  }
-  amx_fence(panel);
+  amx_fence(w);
   _tile_zero(0);
-  _tile_loadd(4, q + 8 * first, ldq);
-  _tile_loadd(6, panel, 64);
-  _tile_dpbsud(0, 4, 6);
+  _tile_loadd(4, q, ldq);
+  _tile_loadd(6, w, 64);
+  _tile_dpbssd(0, 4, 6);
   _tile_stored(0, sums, 64);
   amx_fence(sums);
-}
-
-/* dot += sums. */
-XF_INLINE void amx_add(v16i *dot, const v16i *sums)
-{
-  XF_UNROLL
-  for (int r = 0; r < AMX_ROWS; r++) dot[r] = v16i_add(dot[r], sums[r]);
 }
 
 /* The sums in registers += the products of 64 k. */
