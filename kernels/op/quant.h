@@ -184,8 +184,8 @@ static void quant_direct(struct quant_loops *l, size_t from)
     }
 }
 
-/* Asks for what part [r, end) of all rows shall ask for of the weights that are unpacked next,
- * those of chunks [next, next + l->t.chunks) or of the panels behind these. */
+/* Asks for part [r, end) of all there is of the weights that are unpacked next, those of chunks
+ * [next, next + l->t.chunks) or of the panels behind these. */
 static void quant_ask(const struct quant_loops *l, size_t panels, size_t next, size_t r, size_t end,
                       size_t all)
 {
@@ -199,12 +199,16 @@ static void quant_ask(const struct quant_loops *l, size_t panels, size_t next, s
   }
 }
 
+/* What is asked for longer before is gone from the cache again. */
+enum { QUANT_ASKING_ROWS = 128 };
+
 /* Rows [0, all) by chunks [chunk, chunk + l->t.chunks) of unpacked panels from p on. */
 static void quant_tall_rows(struct quant_loops *l, size_t all, size_t p, size_t panels,
                             size_t chunk)
 {
   const struct xf_quant_args *a = l->a;
-  const size_t depth = chunk * XF_QUANT_CHUNK;
+  const size_t depth = chunk * XF_QUANT_CHUNK, next = chunk + l->t.chunks;
+  const size_t asks = all > QUANT_ASKING_ROWS ? all - QUANT_ASKING_ROWS : 0;
   l->t.fresh = chunk == 0;
   for (size_t r = 0, rows; r < all; r += rows) {
     rows = quant_rows(a->type, all - r);
@@ -212,7 +216,7 @@ static void quant_tall_rows(struct quant_loops *l, size_t all, size_t p, size_t 
     l->t.x.q += depth;
     l->t.x.d += depth / l->f.block;
     l->t.x.sums += depth / XF_LANES;
-    quant_ask(l, panels, chunk + l->t.chunks, r, r + rows, all);
+    if (r >= asks) quant_ask(l, panels, next, r - asks, r + rows - asks, all - asks);
     for (size_t i = 0; !l->t.fresh && i < rows * panels && r + rows < all; i++)
       __builtin_prefetch(l->t.y + (rows + i / panels) * l->t.ldy + i % panels * XF_LANES);
     quant_apply(l, rows, panels, a->n - p * XF_LANES);
