@@ -74,8 +74,9 @@ class LlamaCpp:
 
 
 class Ours:
-    def __init__(self, path, slots, sequences, threads):
-        self.model = exactflash.build_model(path, slots, context=exactflash.Context(threads=threads))
+    def __init__(self, path, slots, sequences, threads, fast):
+        context = exactflash.Context(threads=threads, fast=fast)
+        self.model = exactflash.build_model(path, slots, context=context)
         self.caches = [self.model.new_cache() for _ in range(sequences)]
 
     def close(self):
@@ -138,7 +139,8 @@ def rows(path, options):
     for sequences, group in itertools.groupby(cases(options), lambda case: case[1]):
         group = list(group)
         slots = max(n + first for _, _, n, first in group)
-        engines = [engine(path, slots, sequences, options.threads) for engine in (Ours, LlamaCpp)]
+        engines = [Ours(path, slots, sequences, options.threads, options.fast),
+                   LlamaCpp(path, slots, sequences, options.threads)]
         expect_same_model(*engines, list(range(300, 316)))
         for what, _, n, first in group:
             mine, other, ratio = race(engines, n, first, options)
@@ -195,6 +197,8 @@ def main():
     parser.add_argument("--seconds", type=float, default=1.0, help="of each in a round, at least")
     parser.add_argument("--quick", action="store_true", help="short runs: does it work?")
     parser.add_argument("--full", action="store_true", help="also prefill of 2,048 tokens")
+    parser.add_argument("--fast", action="store_true",
+                        help="exactflash in its fast mode: bf16 weights by activations rounded to bf16")
     parser.add_argument("--docs", action="store_true", help="replace the table in docs/performance.md")
     options = parser.parse_args()
     if not options.models and not options.tinyllama:
