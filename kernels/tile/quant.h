@@ -326,9 +326,11 @@ XF_INLINE void quant_tile_blocks(struct xf_quant_format f, const int rows, const
       for (size_t sub = block * subs; sub < (block + 1) * subs; sub++)
         quant_sub_block(f, rows, panels, t, block, sub / halves, (int)(sub % halves), dot);
     } else {
-      for (size_t chunk = block * chunks; chunk < (block + 1) * chunks; chunk++) XF_UNROLL
-      for (int half = 0; half < (int)halves; half++)
-        quant_sub_block(f, rows, panels, t, block, chunk, half, dot);
+      for (size_t chunk = block * chunks; chunk < (block + 1) * chunks; chunk++) {
+        XF_UNROLL
+        for (int half = 0; half < (int)halves; half++)
+          quant_sub_block(f, rows, panels, t, block, chunk, half, dot);
+      }
     }
     if (f.has_min) quant_minima(f, rows, panels, t, block, minima);
     quant_scale_block(f, rows, panels, t, block, dot, minima);

@@ -54,9 +54,11 @@ XF_INLINE v16i quant_sub_scale(struct xf_quant_format f, const uint8_t *record, 
 XF_INLINE void quant_unpack_weights(const int bits, const int zero, const uint8_t *w, size_t chunks,
                                     struct quant_unpacked *u)
 {
-  for (size_t chunk = 0; chunk < chunks; chunk++, w += 64 * bits) XF_UNROLL
-  for (int pair = 0; pair < 4; pair++)
-    u->w[4 * chunk + (size_t)pair] = w16_turn(zero, w16_load(bits, zero, w, pair));
+  for (size_t chunk = 0; chunk < chunks; chunk++, w += 64 * bits) {
+    XF_UNROLL
+    for (int pair = 0; pair < 4; pair++)
+      u->w[4 * chunk + (size_t)pair] = w16_turn(zero, w16_load(bits, zero, w, pair));
+  }
 }
 
 static void quant_unpack_scales(struct xf_quant_format f, const uint8_t *record, size_t blocks,
