@@ -109,7 +109,7 @@ static void attention_scores(const struct xf_attention_args *a)
   dot_function dot = a->k_stride ? dot_f32 : dot_of(a->type);
   size_t wide = score_panels(a);
   for (size_t p = 0, panels; p < all; p += panels) {
-    panels = all - p >= wide ? wide : 1;
+    panels = all - p >= wide ? wide : all - p >= TILE_FEW_PANELS ? TILE_FEW_PANELS : 1;
     const void *k[TILE_PANELS_MAX];
     for (size_t i = 0; i < panels; i++) {
       float *near = a->packed + i * a->d_k * XF_LANES;

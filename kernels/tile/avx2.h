@@ -4,7 +4,7 @@
 
 #include "kernels/op/vector.h"
 
-enum { TILE_ROWS = 6, TILE_VALUE_PANELS = 1, TILE_PANELS_MAX = 4 };
+enum { TILE_ROWS = 6, TILE_VALUE_PANELS = 1, TILE_PANELS_MAX = 4, TILE_FEW_PANELS = 1 };
 
 /* The tallest tile for that many rows, and the panels it takes at once. Of 8 rows, 4 and 4 keep
  * more chains going than 6 and 2. */

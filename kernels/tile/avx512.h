@@ -1,12 +1,13 @@
 /* Register tiles for AVX-512: 32 zmm, two FMA ports, a whole panel in one register.
  * A shape is rows × panels; 8×3 and 6×4 keep 24 sums in registers, eight or more hide the latency.
+ * Where fewer panels are left, two are taken together (TILE_FEW_PANELS).
  */
 #ifndef XF_TILE_AVX512_H
 #define XF_TILE_AVX512_H
 
 #include "kernels/op/vector.h"
 
-enum { TILE_ROWS = 8, TILE_VALUE_PANELS = 4, TILE_PANELS_MAX = 8 };
+enum { TILE_ROWS = 8, TILE_VALUE_PANELS = 4, TILE_PANELS_MAX = 8, TILE_FEW_PANELS = 2 };
 
 /* The tallest tile for that many rows, and the panels it takes at once. */
 XF_INLINE size_t tile_rows(size_t rows)
@@ -69,23 +70,27 @@ XF_INLINE void tile_dot_shape(xf_type type, const int rows, const int panels, co
 }
 
 /* y[r][16p + lane] = Σ_i x[r][i] · w[p][i][lane], one chain each; added to y where add is set.
- * rows is one of tile_rows, panels is 1 or tile_panels of these or more rows. */
+ * rows is one of tile_rows, panels is 1, TILE_FEW_PANELS or tile_panels of these or more rows. */
 XF_INLINE void tile_dot(xf_type type, size_t rows, size_t panels, const float *x, size_t ldx,
                         const void *const *w, size_t k, float *y, size_t ldy, bool add)
 {
   switch (rows << 4 | panels) {
   case 0x83: tile_dot_shape(type, 8, 3, x, ldx, w, k, y, ldy, add); break;
+  case 0x82: tile_dot_shape(type, 8, 2, x, ldx, w, k, y, ldy, add); break;
   case 0x81: tile_dot_shape(type, 8, 1, x, ldx, w, k, y, ldy, add); break;
   case 0x44: tile_dot_shape(type, 4, 4, x, ldx, w, k, y, ldy, add); break;
   case 0x43: tile_dot_shape(type, 4, 3, x, ldx, w, k, y, ldy, add); break;
+  case 0x42: tile_dot_shape(type, 4, 2, x, ldx, w, k, y, ldy, add); break;
   case 0x41: tile_dot_shape(type, 4, 1, x, ldx, w, k, y, ldy, add); break;
   case 0x28: tile_dot_shape(type, 2, 8, x, ldx, w, k, y, ldy, add); break;
   case 0x24: tile_dot_shape(type, 2, 4, x, ldx, w, k, y, ldy, add); break;
   case 0x23: tile_dot_shape(type, 2, 3, x, ldx, w, k, y, ldy, add); break;
+  case 0x22: tile_dot_shape(type, 2, 2, x, ldx, w, k, y, ldy, add); break;
   case 0x21: tile_dot_shape(type, 2, 1, x, ldx, w, k, y, ldy, add); break;
   case 0x18: tile_dot_shape(type, 1, 8, x, ldx, w, k, y, ldy, add); break;
   case 0x14: tile_dot_shape(type, 1, 4, x, ldx, w, k, y, ldy, add); break;
   case 0x13: tile_dot_shape(type, 1, 3, x, ldx, w, k, y, ldy, add); break;
+  case 0x12: tile_dot_shape(type, 1, 2, x, ldx, w, k, y, ldy, add); break;
   default: tile_dot_shape(type, 1, 1, x, ldx, w, k, y, ldy, add); break;
   }
 }

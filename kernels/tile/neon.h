@@ -7,7 +7,7 @@
 
 #include "kernels/op/vector.h"
 
-enum { TILE_ROWS = 8, TILE_VALUE_PANELS = 1, TILE_PANELS_MAX = 4 };
+enum { TILE_ROWS = 8, TILE_VALUE_PANELS = 1, TILE_PANELS_MAX = 4, TILE_FEW_PANELS = 1 };
 
 /* The tallest tile for that many rows, and the panels it takes at once. */
 XF_INLINE size_t tile_rows(size_t rows)

@@ -4,7 +4,7 @@
 
 #include "kernels/op/vector.h"
 
-enum { TILE_ROWS = 1, TILE_VALUE_PANELS = 1, TILE_PANELS_MAX = 1 };
+enum { TILE_ROWS = 1, TILE_VALUE_PANELS = 1, TILE_PANELS_MAX = 1, TILE_FEW_PANELS = 1 };
 
 XF_INLINE size_t tile_rows(size_t rows)
 {
