@@ -107,7 +107,7 @@ static void quant_unpack(struct xf_quant_format f, const uint8_t *w, const uint8
   default: quant_unpack_weights(8, f.zero, w, chunks, u);
   }
   quant_unpack_scales(f, records, blocks, u);
-  if (QUANT_TURNS && f.zero) quant_unpack_begin(f, blocks, u);
+  if (quant_turns(f, QUANT_TALL)) quant_unpack_begin(f, blocks, u);
 }
 
 #endif
