@@ -54,19 +54,20 @@ static size_t least(const size_t *keys, size_t rows)
   return n;
 }
 
+/* What is asked for while panels p … of K are at work: those some way behind them and, past the
+ * last, the first values. */
+static struct asking score_asking(const struct xf_attention_args *a, size_t p, size_t panels,
+                                  size_t all)
+{
+  const size_t row = XF_LANES * element_size(a->type), panel = a->d_k * row;
+  const size_t ahead = p + panels - 1 + (ASKED_BYTES + panel - 1) / panel;
+  if (a->k_stride || ahead >= 2 * all) return (struct asking){(uintptr_t)a->q, 0, 0};
+  return (struct asking){(uintptr_t)(ahead < all ? a->k[ahead] : a->v[ahead - all]), panel, row};
+}
+
 static void ask_for(const char *row, size_t bytes)
 {
   for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(row + i, 0, 2);
-}
-
-/* Asks for the values of panel p, of which the scores are being made. Where few rows read K and V
- * once, memory is the limit: V then arrives while K is worked on. */
-static void prefetch_values(const struct xf_attention_args *a, size_t p, size_t keys)
-{
-  size_t size = element_size(a->type), row = a->d_v * size, stride = a->v_stride * size;
-  const char *v = a->v[p];
-  for (size_t j = p * XF_LANES; j < keys && j < (p + 1) * XF_LANES; j++, v += stride)
-    ask_for(v, row);
 }
 
 /* Panel p, packed to `out` as floats, of keys that lie as rows; lanes behind the last of `keys` are
@@ -105,7 +106,6 @@ static size_t score_panels(const struct xf_attention_args *a)
 static void attention_scores(const struct xf_attention_args *a)
 {
   size_t keys = most(a->visible, a->rows), all = (keys + XF_LANES - 1) / XF_LANES;
-  bool decode = a->rows <= TILE_ROWS;
   dot_function dot = a->k_stride ? dot_f32 : dot_of(a->type);
   size_t wide = score_panels(a);
   for (size_t p = 0, panels; p < all; p += panels) {
@@ -116,12 +116,14 @@ static void attention_scores(const struct xf_attention_args *a)
       if (a->k_stride) pack_keys(a, p + i, keys, near);
       k[i] = a->k_stride ? near : a->k[p + i];
     }
-    for (size_t i = 0; i < panels && decode; i++) prefetch_values(a, p + i, keys);
+    struct dot_tile t = {.ldx = a->d_k, .w = k, .k = a->d_k, .ldy = a->lds};
+    t.next = score_asking(a, p, panels, all);
     for (size_t r = 0, rows; r < a->rows; r += rows) {
       rows = tile_rows(a->rows - r);
       if (most(a->visible + r, rows) <= p * XF_LANES) continue;
-      dot(rows, panels, a->q + r * a->d_k, a->d_k, k, a->d_k, a->s + r * a->lds + p * XF_LANES,
-          a->lds, false);
+      t.x = a->q + r * a->d_k;
+      t.y = a->s + r * a->lds + p * XF_LANES;
+      dot(rows, panels, &t);
     }
   }
 }
@@ -208,6 +210,7 @@ static void attention_values_range(const struct xf_attention_args *a, size_t r, 
   struct value_tile t = {.p = a->s + r * a->lds,
                          .ldp = a->lds,
                          .v = a->v,
+                         .panels = (most(a->visible, a->rows) + XF_LANES - 1) / XF_LANES,
                          .v_stride = a->v_stride,
                          .from = from,
                          .to = to,

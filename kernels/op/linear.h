@@ -7,32 +7,25 @@ enum {
   /* From this many rows on, 16-bit weights are widened once for all of them instead of once a tile:
    * exact, so the bits are the same. Fewer do not pay for what the floats take of the first cache.
    */
-  WIDEN_ROWS = 12 * TILE_ROWS,
-  /* From this many on there is time to ask for the next panels, whose runs are too short for
-   * prefetchers to follow. (Those of f32 they do follow, and asking slows them down.) */
-  ASK_ROWS = 2 * TILE_ROWS
+  WIDEN_ROWS = 12 * TILE_ROWS
 };
 
 /* tile_dot for one type of weights. */
-typedef void (*dot_function)(size_t rows, size_t panels, const float *x, size_t ldx,
-                             const void *const *w, size_t k, float *y, size_t ldy, bool add);
+typedef void (*dot_function)(size_t rows, size_t panels, const struct dot_tile *t);
 
-static void dot_f32(size_t rows, size_t panels, const float *x, size_t ldx, const void *const *w,
-                    size_t k, float *y, size_t ldy, bool add)
+static void dot_f32(size_t rows, size_t panels, const struct dot_tile *t)
 {
-  tile_dot(XF_F32, rows, panels, x, ldx, w, k, y, ldy, add);
+  tile_dot(XF_F32, rows, panels, t);
 }
 
-static void dot_f16(size_t rows, size_t panels, const float *x, size_t ldx, const void *const *w,
-                    size_t k, float *y, size_t ldy, bool add)
+static void dot_f16(size_t rows, size_t panels, const struct dot_tile *t)
 {
-  tile_dot(XF_F16, rows, panels, x, ldx, w, k, y, ldy, add);
+  tile_dot(XF_F16, rows, panels, t);
 }
 
-static void dot_bf16(size_t rows, size_t panels, const float *x, size_t ldx, const void *const *w,
-                     size_t k, float *y, size_t ldy, bool add)
+static void dot_bf16(size_t rows, size_t panels, const struct dot_tile *t)
 {
-  tile_dot(XF_BF16, rows, panels, x, ldx, w, k, y, ldy, add);
+  tile_dot(XF_BF16, rows, panels, t);
 }
 
 XF_INLINE void widen(xf_type type, size_t n, const uint16_t *x, float *y)
@@ -92,20 +85,18 @@ static const void *widened_at(const struct xf_linear_args *a, const struct weigh
   return y;
 }
 
-/* While rows r … r + rows − 1 are at work: asks for their share of the 16-bit panels that come
- * after the block of linear_block. */
-static void ask_after(const struct xf_linear_args *a, size_t first, size_t panels, size_t k0,
-                      size_t k, size_t r, size_t rows)
+/* What rows r … r + rows − 1 ask for: their share of the panels that come after the block of
+ * linear_block. */
+static struct asking ask_after(const struct xf_linear_args *a, const struct weight_kind *kind,
+                               size_t first, size_t panels, size_t k0, size_t k, size_t r,
+                               size_t rows)
 {
-  size_t bytes = k * XF_LANES * sizeof(uint16_t);
-  size_t from = bytes * r / a->rows / 64 * 64, to = bytes * (r + rows) / a->rows;
-  bool deeper = k0 + k < a->k;
-  size_t n = deeper ? panels : tile_panels(TILE_ROWS); /* as many as the next block may have */
-  for (size_t p = 0; p < n; p++) {                     /* maybe behind the last one */
-    size_t number = deeper ? (first + p) * a->k + k0 + k : (first + panels + p) * a->k;
-    uintptr_t next = (uintptr_t)a->w + number * XF_LANES * sizeof(uint16_t);
-    for (size_t i = from; i < to; i += 64) __builtin_prefetch((const void *)(next + i), 0, 2);
-  }
+  if (!kind->dot) return (struct asking){(uintptr_t)a->x, 0, 0};
+  size_t row = XF_LANES * element_size(kind->type);
+  bool deeper = k0 + k < a->k; /* else the next panels, maybe behind the last one */
+  uintptr_t at = (uintptr_t)a->w + (deeper ? first * a->k + k0 + k : (first + panels) * a->k) * row;
+  return (struct asking){at + k * row * r / a->rows, a->k * row,
+                         (row * rows + a->rows - 1) / a->rows};
 }
 
 /* Whole panels first … first + panels − 1, all rows, k of [k0, k0 + k). */
@@ -115,15 +106,16 @@ static void linear_block(const struct xf_linear_args *a, const struct weight_kin
   const void *w[TILE_PANELS_MAX];
   bool widen_all = !kind->dot || (kind->type != XF_F32 && a->rows >= WIDEN_ROWS);
   dot_function dot = widen_all ? dot_f32 : kind->dot;
-  bool asks = kind->dot && kind->type != XF_F32 && a->rows >= ASK_ROWS;
   for (size_t p = 0; p < panels; p++)
     w[p] = widen_all ? widened_at(a, kind, first + p, k0, k, a->scratch + p * k * XF_LANES)
                      : panel_at(a, kind, first + p, k0);
+  struct dot_tile t = {.ldx = a->ldx, .w = w, .k = k, .ldy = a->ldy, .add = k0 > 0};
   for (size_t r = 0, rows; r < a->rows; r += rows) {
     rows = tile_rows(a->rows - r);
-    if (asks) ask_after(a, first, panels, k0, k, r, rows);
-    dot(rows, panels, a->x + r * a->ldx + k0, a->ldx, w, k, a->y + r * a->ldy + first * XF_LANES,
-        a->ldy, k0 > 0);
+    t.x = a->x + r * a->ldx + k0;
+    t.y = a->y + r * a->ldy + first * XF_LANES;
+    t.next = ask_after(a, kind, first, panels, k0, k, r, rows);
+    dot(rows, panels, &t);
   }
 }
 
@@ -139,7 +131,11 @@ static void linear_tail(const struct xf_linear_args *a, const struct weight_kind
       size_t k = a->k - k0 < XF_BLOCK ? a->k - k0 : XF_BLOCK;
       const void *w =
           kind->dot ? panel_at(a, kind, panel, k0) : widened_at(a, kind, panel, k0, k, a->scratch);
-      dot(rows, 1, a->x + r * a->ldx + k0, a->ldx, &w, k, tile, XF_LANES, k0 > 0);
+      struct dot_tile t = {.ldx = a->ldx, .w = &w, .k = k, .ldy = XF_LANES, .add = k0 > 0};
+      t.x = a->x + r * a->ldx + k0;
+      t.y = tile;
+      t.next.at = (uintptr_t)a->x;
+      dot(rows, 1, &t);
     }
     for (size_t i = 0; i < rows; i++)
       memcpy(a->y + (r + i) * a->ldy + panel * XF_LANES, tile + i * XF_LANES, n * sizeof *tile);

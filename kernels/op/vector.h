@@ -4,12 +4,47 @@
 
 #include <stdbool.h>
 
+enum {
+  ASKED_BYTES = 8192
+}; /* so far ahead that they arrive in time, and stay till they are used */
+
+/* Memory that will be wanted soon. A tile asks for it piece by piece while it multiplies: so many
+ * requests at once would stop it, and without them a CPU that looks some hundred instructions
+ * ahead waits for memory where it could multiply. Each step asks for a few streams' next lines. A
+ * step of 0 asks for nothing new. */
+struct asking {
+  uintptr_t at;       /* may be past the end */
+  size_t apart, step; /* bytes */
+};
+
+XF_INLINE void ask_step(struct asking *next, const int streams)
+{
+  XF_UNROLL
+  for (int i = 0; i < streams; i++)
+    __builtin_prefetch((const void *)(next->at + (size_t)i * next->apart));
+  next->at += next->step;
+}
+
+/* What a tile of x · w works on: y[r][16p + lane] = Σ_i x[r][i] · w[p][i][lane], one chain each;
+ * added to y where add is set. */
+struct dot_tile {
+  const float *x; /* [rows][ldx] */
+  size_t ldx;
+  const void *const *w; /* panels [k][16], of the type that the tile is for */
+  size_t k;
+  float *y; /* [rows][ldy] */
+  size_t ldy;
+  bool add;
+  struct asking next;
+};
+
 /* What a value tile works on: acc[r][16i + lane] = Σ_{from ≤ j < to} p[r][j] · v[j][column + 16i +
  * lane], one chain each, from +0 or, where resume is set, from acc. */
 struct value_tile {
   const float *p; /* [rows][ldp] */
   size_t ldp;
   const void *const *v; /* panels of 16 rows, of the type that the tile is for */
+  size_t panels;        /* of v */
   size_t v_stride, column, from, to;
   float *acc; /* [rows][ld] */
   size_t ld;
@@ -39,6 +74,24 @@ XF_INLINE const char *value_row(xf_type type, const struct value_tile *t, size_t
 {
   size_t i = j % XF_LANES * t->v_stride + t->column;
   return (const char *)t->v[j / XF_LANES] + i * element_size(type);
+}
+
+/* Cache lines that so many panels of a row of v take. */
+XF_INLINE int value_lines(xf_type type, const int panels)
+{
+  return (int)(((size_t)panels * XF_LANES * element_size(type) + 63) / 64);
+}
+
+/* What a tile of so many panels of columns asks for from row j of v on, where 16 rows begin: rows
+ * further on, and past the last the first ones' next columns. */
+XF_INLINE struct asking value_asking(xf_type type, const struct value_tile *t, size_t j,
+                                     const int panels)
+{
+  const size_t size = element_size(type), width = (size_t)panels * XF_LANES;
+  size_t ahead = j / XF_LANES + ASKED_BYTES / (XF_LANES * width * size), column = t->column;
+  if (ahead >= t->panels) ahead -= t->panels, column += width;
+  if (ahead >= t->panels || column >= t->ld) return (struct asking){(uintptr_t)t->p, 0, 0};
+  return (struct asking){(uintptr_t)t->v[ahead] + column * size, 64, t->v_stride * size};
 }
 
 /* Rounds x to an integer in the low bits of a float: 1.5·2²³ + 127, so that these bits, shifted

@@ -6,6 +6,9 @@
 
 enum { TILE_ROWS = 6, TILE_VALUE_PANELS = 1, TILE_PANELS_MAX = 4, TILE_FEW_PANELS = 1 };
 
+/* Fewer rows multiply so little that the CPU looks far enough ahead by itself. */
+enum { TILE_ASKING_ROWS = 2 };
+
 /* The tallest tile for that many rows, and the panels it takes at once. Of 8 rows, 4 and 4 keep
  * more chains going than 6 and 2. */
 XF_INLINE size_t tile_rows(size_t rows)
@@ -41,39 +44,39 @@ XF_INLINE void tile_step(const int rows, __m256 *sum, const float *x, size_t ldx
   }
 }
 
-XF_INLINE void tile_dot_shape(xf_type type, const int rows, const int panels, const float *x,
-                              size_t ldx, const void *const *w, size_t k, float *y, size_t ldy,
-                              bool add)
+XF_INLINE void tile_dot_shape(xf_type type, const int rows, const int panels,
+                              const struct dot_tile *t)
 {
   __m256 sum[12];
   XF_UNROLL
   for (int i = 0; i < 2 * rows * panels; i++) sum[i] = _mm256_setzero_ps();
-  for (size_t i = 0; i < k; i++) {
+  struct asking next = t->next;
+  for (size_t i = 0; i < t->k; i++) {
+    if (rows >= TILE_ASKING_ROWS) ask_step(&next, panels);
     XF_UNROLL
     for (int p = 0; p < panels; p++)
-      tile_step(rows, sum + 2 * rows * p, x + i, ldx, v16_load_as(type, w[p], i * XF_LANES));
+      tile_step(rows, sum + 2 * rows * p, t->x + i, t->ldx,
+                v16_load_as(type, t->w[p], i * XF_LANES));
   }
   XF_UNROLL
   for (int i = 0; i < rows * panels; i++) {
-    float *out = y + (size_t)(i % rows) * ldy + i / rows * XF_LANES;
+    float *out = t->y + (size_t)(i % rows) * t->ldy + i / rows * XF_LANES;
     v16 block = {sum[2 * i], sum[2 * i + 1]};
-    v16_store(out, add ? v16_add(v16_load(out), block) : block);
+    v16_store(out, t->add ? v16_add(v16_load(out), block) : block);
   }
 }
 
-/* y[r][16p + lane] = Σ_i x[r][i] · w[p][i][lane], one chain each; added to y where add is set.
- * rows is one of tile_rows, panels is 1 or tile_panels of these rows. */
-XF_INLINE void tile_dot(xf_type type, size_t rows, size_t panels, const float *x, size_t ldx,
-                        const void *const *w, size_t k, float *y, size_t ldy, bool add)
+/* rows is one of tile_rows, panels is 1 or tile_panels of these rows. */
+XF_INLINE void tile_dot(xf_type type, size_t rows, size_t panels, const struct dot_tile *t)
 {
   switch (rows << 4 | panels) {
-  case 0x61: tile_dot_shape(type, 6, 1, x, ldx, w, k, y, ldy, add); break;
-  case 0x41: tile_dot_shape(type, 4, 1, x, ldx, w, k, y, ldy, add); break;
-  case 0x22: tile_dot_shape(type, 2, 2, x, ldx, w, k, y, ldy, add); break;
-  case 0x21: tile_dot_shape(type, 2, 1, x, ldx, w, k, y, ldy, add); break;
-  case 0x14: tile_dot_shape(type, 1, 4, x, ldx, w, k, y, ldy, add); break;
-  case 0x12: tile_dot_shape(type, 1, 2, x, ldx, w, k, y, ldy, add); break;
-  default: tile_dot_shape(type, 1, 1, x, ldx, w, k, y, ldy, add); break;
+  case 0x61: tile_dot_shape(type, 6, 1, t); break;
+  case 0x41: tile_dot_shape(type, 4, 1, t); break;
+  case 0x22: tile_dot_shape(type, 2, 2, t); break;
+  case 0x21: tile_dot_shape(type, 2, 1, t); break;
+  case 0x14: tile_dot_shape(type, 1, 4, t); break;
+  case 0x12: tile_dot_shape(type, 1, 2, t); break;
+  default: tile_dot_shape(type, 1, 1, t); break;
   }
 }
 
@@ -89,7 +92,9 @@ XF_INLINE void tile_values_shape(xf_type type, const int rows, const struct valu
   for (size_t j = t->from; j < t->to;) {
     const char *v = value_row(type, t, j);
     size_t end = j - j % XF_LANES + XF_LANES;
+    struct asking next = value_asking(type, t, j, 1);
     for (end = end < t->to ? end : t->to; j < end; j++, v += step) {
+      ask_step(&next, 1);
       tile_step(rows, sum, t->p + j, t->ldp, v16_load_as(type, v, 0));
     }
   }

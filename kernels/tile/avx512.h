@@ -9,6 +9,9 @@
 
 enum { TILE_ROWS = 8, TILE_VALUE_PANELS = 4, TILE_PANELS_MAX = 8, TILE_FEW_PANELS = 2 };
 
+/* Fewer rows multiply so little that the CPU looks far enough ahead by itself. */
+enum { TILE_ASKING_ROWS = 4 };
+
 /* The tallest tile for that many rows, and the panels it takes at once. */
 XF_INLINE size_t tile_rows(size_t rows)
 {
@@ -45,53 +48,52 @@ XF_INLINE void tile_step(const int rows, const int panels, __m512 *sum, const fl
   }
 }
 
-XF_INLINE void tile_dot_shape(xf_type type, const int rows, const int panels, const float *x,
-                              size_t ldx, const void *const *w, size_t k, float *y, size_t ldy,
-                              bool add)
+XF_INLINE void tile_dot_shape(xf_type type, const int rows, const int panels,
+                              const struct dot_tile *t)
 {
   __m512 sum[24];
   XF_UNROLL
   for (int i = 0; i < rows * panels; i++) sum[i] = _mm512_setzero_ps();
-  for (size_t i = 0; i < k; i++) {
+  struct asking next = t->next;
+  for (size_t i = 0; i < t->k; i++) {
     __m512 column[TILE_PANELS_MAX];
     XF_UNROLL
-    for (int p = 0; p < panels; p++) column[p] = v16_load_as(type, w[p], i * XF_LANES);
-    tile_step(rows, panels, sum, x + i, ldx, column);
+    for (int p = 0; p < panels; p++) column[p] = v16_load_as(type, t->w[p], i * XF_LANES);
+    if (rows >= TILE_ASKING_ROWS) ask_step(&next, panels);
+    tile_step(rows, panels, sum, t->x + i, t->ldx, column);
   }
   XF_UNROLL
   for (int r = 0; r < rows; r++) {
     XF_UNROLL
     for (int p = 0; p < panels; p++) {
-      float *out = y + (size_t)r * ldy + p * XF_LANES;
+      float *out = t->y + (size_t)r * t->ldy + p * XF_LANES;
       __m512 block = sum[r * panels + p];
-      _mm512_storeu_ps(out, add ? _mm512_add_ps(_mm512_loadu_ps(out), block) : block);
+      _mm512_storeu_ps(out, t->add ? _mm512_add_ps(_mm512_loadu_ps(out), block) : block);
     }
   }
 }
 
-/* y[r][16p + lane] = Σ_i x[r][i] · w[p][i][lane], one chain each; added to y where add is set.
- * rows is one of tile_rows, panels is 1, TILE_FEW_PANELS or tile_panels of these or more rows. */
-XF_INLINE void tile_dot(xf_type type, size_t rows, size_t panels, const float *x, size_t ldx,
-                        const void *const *w, size_t k, float *y, size_t ldy, bool add)
+/* rows is one of tile_rows, panels is 1, TILE_FEW_PANELS or tile_panels of these or more rows. */
+XF_INLINE void tile_dot(xf_type type, size_t rows, size_t panels, const struct dot_tile *t)
 {
   switch (rows << 4 | panels) {
-  case 0x83: tile_dot_shape(type, 8, 3, x, ldx, w, k, y, ldy, add); break;
-  case 0x82: tile_dot_shape(type, 8, 2, x, ldx, w, k, y, ldy, add); break;
-  case 0x81: tile_dot_shape(type, 8, 1, x, ldx, w, k, y, ldy, add); break;
-  case 0x44: tile_dot_shape(type, 4, 4, x, ldx, w, k, y, ldy, add); break;
-  case 0x43: tile_dot_shape(type, 4, 3, x, ldx, w, k, y, ldy, add); break;
-  case 0x42: tile_dot_shape(type, 4, 2, x, ldx, w, k, y, ldy, add); break;
-  case 0x41: tile_dot_shape(type, 4, 1, x, ldx, w, k, y, ldy, add); break;
-  case 0x28: tile_dot_shape(type, 2, 8, x, ldx, w, k, y, ldy, add); break;
-  case 0x24: tile_dot_shape(type, 2, 4, x, ldx, w, k, y, ldy, add); break;
-  case 0x23: tile_dot_shape(type, 2, 3, x, ldx, w, k, y, ldy, add); break;
-  case 0x22: tile_dot_shape(type, 2, 2, x, ldx, w, k, y, ldy, add); break;
-  case 0x21: tile_dot_shape(type, 2, 1, x, ldx, w, k, y, ldy, add); break;
-  case 0x18: tile_dot_shape(type, 1, 8, x, ldx, w, k, y, ldy, add); break;
-  case 0x14: tile_dot_shape(type, 1, 4, x, ldx, w, k, y, ldy, add); break;
-  case 0x13: tile_dot_shape(type, 1, 3, x, ldx, w, k, y, ldy, add); break;
-  case 0x12: tile_dot_shape(type, 1, 2, x, ldx, w, k, y, ldy, add); break;
-  default: tile_dot_shape(type, 1, 1, x, ldx, w, k, y, ldy, add); break;
+  case 0x83: tile_dot_shape(type, 8, 3, t); break;
+  case 0x82: tile_dot_shape(type, 8, 2, t); break;
+  case 0x81: tile_dot_shape(type, 8, 1, t); break;
+  case 0x44: tile_dot_shape(type, 4, 4, t); break;
+  case 0x43: tile_dot_shape(type, 4, 3, t); break;
+  case 0x42: tile_dot_shape(type, 4, 2, t); break;
+  case 0x41: tile_dot_shape(type, 4, 1, t); break;
+  case 0x28: tile_dot_shape(type, 2, 8, t); break;
+  case 0x24: tile_dot_shape(type, 2, 4, t); break;
+  case 0x23: tile_dot_shape(type, 2, 3, t); break;
+  case 0x22: tile_dot_shape(type, 2, 2, t); break;
+  case 0x21: tile_dot_shape(type, 2, 1, t); break;
+  case 0x18: tile_dot_shape(type, 1, 8, t); break;
+  case 0x14: tile_dot_shape(type, 1, 4, t); break;
+  case 0x13: tile_dot_shape(type, 1, 3, t); break;
+  case 0x12: tile_dot_shape(type, 1, 2, t); break;
+  default: tile_dot_shape(type, 1, 1, t); break;
   }
 }
 
@@ -108,8 +110,10 @@ XF_INLINE void tile_values_shape(xf_type type, const int rows, const int panels,
   for (size_t j = t->from; j < t->to;) {
     const char *v = value_row(type, t, j);
     size_t end = j - j % XF_LANES + XF_LANES;
+    struct asking next = value_asking(type, t, j, panels);
     for (end = end < t->to ? end : t->to; j < end; j++, v += step) {
       __m512 row[TILE_VALUE_PANELS];
+      ask_step(&next, value_lines(type, panels));
       row[0] = v16_load_as(type, v, 0);
       XF_UNROLL
       for (size_t i = 1; i < (size_t)panels; i++) row[i] = v16_load_as(type, v, i * XF_LANES);

@@ -106,21 +106,20 @@ XF_INLINE void tile_rows_load(const int rows, const int n, const float *const *r
 }
 
 /* sum[4·rows·p + 4r + q] is a chain over k of lanes 4q … 4q + 3 of panel p. */
-XF_INLINE void tile_dot_shape(xf_type type, const int rows, const int panels, const float *x,
-                              size_t ldx, const void *const *w, size_t k, float *y, size_t ldy,
-                              bool add)
+XF_INLINE void tile_dot_shape(xf_type type, const int rows, const int panels,
+                              const struct dot_tile *t)
 {
   float32x4_t sum[16], xs[4];
   const float *row[4];
   const void *panel[4];
   XF_UNROLL
-  for (int p = 0; p < panels; p++) panel[p] = w[p];
+  for (int p = 0; p < panels; p++) panel[p] = t->w[p];
   XF_UNROLL
   for (int i = 0; i < 4 * rows * panels; i++) sum[i] = vdupq_n_f32(0);
   XF_UNROLL
-  for (int r = 0; r < rows; r++) row[r] = x + (size_t)r * ldx;
+  for (int r = 0; r < rows; r++) row[r] = t->x + (size_t)r * t->ldx;
   size_t i = 0;
-  for (; i + 4 <= k; i += 4) {
+  for (; i + 4 <= t->k; i += 4) {
     tile_rows_load(rows, 4, row, i, xs);
     XF_UNROLL
     for (int j = 0; j < 4 * panels; j++)
@@ -128,7 +127,7 @@ XF_INLINE void tile_dot_shape(xf_type type, const int rows, const int panels, co
                 tile_lanes(type, panel[j % panels], (i + (size_t)(j / panels)) * XF_LANES), xs,
                 j / panels);
   }
-  for (; i < k; i++) {
+  for (; i < t->k; i++) {
     tile_rows_load(rows, 1, row, i, xs);
     XF_UNROLL
     for (int p = 0; p < panels; p++)
@@ -136,27 +135,25 @@ XF_INLINE void tile_dot_shape(xf_type type, const int rows, const int panels, co
   }
   XF_UNROLL
   for (int j = 0; j < 4 * rows * panels; j++) {
-    float *out = y + (size_t)(j / 4 % rows) * ldy + j / (4 * rows) * XF_LANES + j % 4 * 4;
-    vst1q_f32(out, add ? vaddq_f32(vld1q_f32(out), sum[j]) : sum[j]);
+    float *out = t->y + (size_t)(j / 4 % rows) * t->ldy + j / (4 * rows) * XF_LANES + j % 4 * 4;
+    vst1q_f32(out, t->add ? vaddq_f32(vld1q_f32(out), sum[j]) : sum[j]);
   }
 }
 
-/* y[r][16p + lane] = Σ_i x[r][i] · w[p][i][lane], one chain each; added to y where add is set.
- * rows is one of tile_rows, panels is 1 or tile_panels of these rows. */
-XF_INLINE void tile_dot(xf_type type, size_t rows, size_t panels, const float *x, size_t ldx,
-                        const void *const *w, size_t k, float *y, size_t ldy, bool add)
+/* rows is one of tile_rows, panels is 1 or tile_panels of these rows. */
+XF_INLINE void tile_dot(xf_type type, size_t rows, size_t panels, const struct dot_tile *t)
 {
   switch (rows << 4 | panels) {
   case 0x81:
     tile_dot_shape(type, 4, 1, x, ldx, w, k, y, ldy, add);
     tile_dot_shape(type, 4, 1, x + 4 * ldx, ldx, w, k, y + 4 * ldy, ldy, add);
     break;
-  case 0x41: tile_dot_shape(type, 4, 1, x, ldx, w, k, y, ldy, add); break;
-  case 0x22: tile_dot_shape(type, 2, 2, x, ldx, w, k, y, ldy, add); break;
-  case 0x21: tile_dot_shape(type, 2, 1, x, ldx, w, k, y, ldy, add); break;
-  case 0x14: tile_dot_shape(type, 1, 4, x, ldx, w, k, y, ldy, add); break;
-  case 0x12: tile_dot_shape(type, 1, 2, x, ldx, w, k, y, ldy, add); break;
-  default: tile_dot_shape(type, 1, 1, x, ldx, w, k, y, ldy, add); break;
+  case 0x41: tile_dot_shape(type, 4, 1, t); break;
+  case 0x22: tile_dot_shape(type, 2, 2, t); break;
+  case 0x21: tile_dot_shape(type, 2, 1, t); break;
+  case 0x14: tile_dot_shape(type, 1, 4, t); break;
+  case 0x12: tile_dot_shape(type, 1, 2, t); break;
+  default: tile_dot_shape(type, 1, 1, t); break;
   }
 }
 

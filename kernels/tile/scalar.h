@@ -30,15 +30,13 @@ XF_INLINE size_t tile_value_rows(size_t rows)
   return 1;
 }
 
-/* y[lane] = Σ_i x[i] · w[0][i][lane], one chain each; added to y where add is set. */
-XF_INLINE void tile_dot(xf_type type, size_t rows, size_t panels, const float *x, size_t ldx,
-                        const void *const *w, size_t k, float *y, size_t ldy, bool add)
+XF_INLINE void tile_dot(xf_type type, size_t rows, size_t panels, const struct dot_tile *t)
 {
-  (void)rows, (void)panels, (void)ldx, (void)ldy;
+  (void)rows, (void)panels;
   v16 sum = v16_set1(0);
-  for (size_t i = 0; i < k; i++)
-    sum = v16_fma(v16_set1(x[i]), v16_load_as(type, w[0], i * XF_LANES), sum);
-  v16_store(y, add ? v16_add(v16_load(y), sum) : sum);
+  for (size_t i = 0; i < t->k; i++)
+    sum = v16_fma(v16_set1(t->x[i]), v16_load_as(type, t->w[0], i * XF_LANES), sum);
+  v16_store(t->y, t->add ? v16_add(v16_load(t->y), sum) : sum);
 }
 
 XF_INLINE void tile_values(xf_type type, size_t rows, size_t panels, const struct value_tile *t)
