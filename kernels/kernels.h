@@ -34,9 +34,10 @@ struct xf_linear_args {
 
 /* One block of keys and values of one KV head, in panels of 16 keys. Pointers are to whole panels:
  * keys past the last visible one may hold anything, but must be readable. Elements of 16 bits are
- * widened exactly. */
+ * widened exactly. Panels of XF_I8 begin with float [16], the scales of their keys, and an element
+ * is (float)q · scale. */
 struct xf_attention_args {
-  xf_type type;          /* of k and v: XF_F32, XF_F16, XF_BF16 */
+  xf_type type;          /* of k and v: XF_F32, XF_F16, XF_BF16, XF_I8 (k not as rows) */
   size_t rows;           /* 1 … XF_ATTENTION_ROWS query rows */
   size_t d_k, d_v;       /* head_dim of q and k, of v and out */
   const float *q;        /* [rows][d_k] */
@@ -81,6 +82,8 @@ struct xf_kernels {
   void (*widen_bf16)(size_t n, const uint16_t *x, float *y);
   /* y[i] = (float)x[i] · scale. */
   void (*widen_i8)(size_t n, const int8_t *x, float scale, float *y);
+  /* y[i][lane] = (float)x[i][lane] · scale[lane], i < n, 16 lanes. */
+  void (*widen_i8_panel)(size_t n, const int8_t *x, const float *scale, float *y);
 
   /* x[i] = x[i] + y[i]. */
   void (*add)(size_t n, float *x, const float *y);

@@ -16,11 +16,11 @@
   {                                                                                                \
     .name = isa, .quant = quant_kernels, .linear_f32 = linear_f32, .linear_f16 = linear_f16,       \
     .linear_bf16 = linear_bf16, .linear_widened = linear_widened, .widen_f16 = widen_f16,          \
-    .widen_bf16 = widen_bf16, .widen_i8 = widen_i8, .add = add, .rms_norm = rms_norm,              \
-    .rope_angles = rope_angles, .rope = rope, .silu_mul = silu_mul, .arg_max = arg_max,            \
-    .softmax = softmax, .pack_panel = pack_panel, .attention_block = attention_block,              \
-    .attention_merge = attention_merge, .attention_finish = attention_finish,                      \
-    .log_sum_exp = log_sum_exp,                                                                    \
+    .widen_bf16 = widen_bf16, .widen_i8 = widen_i8, .widen_i8_panel = widen_i8_panel, .add = add,  \
+    .rms_norm = rms_norm, .rope_angles = rope_angles, .rope = rope, .silu_mul = silu_mul,          \
+    .arg_max = arg_max, .softmax = softmax, .pack_panel = pack_panel,                              \
+    .attention_block = attention_block, .attention_merge = attention_merge,                        \
+    .attention_finish = attention_finish, .log_sum_exp = log_sum_exp,                              \
   }
 
 #endif

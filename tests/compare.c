@@ -1,5 +1,7 @@
 #include "tests/compare.h"
 
+#include "tests/oracle.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -193,6 +195,19 @@ float from_f16(uint16_t bits)
 float rounded_to(xf_type type, float x)
 {
   return type == XF_F32 ? x : type == XF_F16 ? from_f16(to_f16(x)) : from_bf16(to_bf16(x));
+}
+
+static void round_row_to_bytes(size_t d, float *x)
+{
+  int8_t q[256];
+  float scale = numerics_quantize(d, x, q);
+  for (size_t i = 0; i < d; i++) x[i] = (float)q[i] * scale;
+}
+
+void round_rows(xf_type type, size_t rows, size_t d, float *x)
+{
+  for (size_t i = 0; i < rows && type == XF_I8; i++) round_row_to_bytes(d, x + i * d);
+  for (size_t i = 0; i < rows * d && type != XF_I8; i++) x[i] = rounded_to(type, x[i]);
 }
 
 void put_as(xf_type type, float x, void *at)

@@ -65,7 +65,10 @@ float from_bf16(uint16_t bits);
 float from_f16(uint16_t bits);
 /* The value that x has in XF_F32, XF_F16 or XF_BF16. */
 float rounded_to(xf_type type, float x);
-/* Writes it there. */
+/* Rows of d numbers, d ≤ 256, become what they are in one of these or in XF_I8, which has a scale
+ * for each row. */
+void round_rows(xf_type type, size_t rows, size_t d, float *x);
+/* Writes x as XF_F32, XF_F16 or XF_BF16. */
 void put_as(xf_type type, float x, void *at);
 
 #endif

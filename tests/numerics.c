@@ -135,3 +135,24 @@ void numerics_attention(const struct attention_row *row, float *out)
   float inverse = 1 / l;
   for (size_t d = 0; d < row->d_v; d++) out[d] = l != 0 ? out[d] * inverse : 0;
 }
+
+float numerics_quantize(size_t n, const float *x, int8_t *q)
+{
+  float amax = 0;
+  memset(q, 0, n);
+  for (size_t i = 0; i < n; i++) {
+    if (!isfinite(x[i])) return NAN;
+    amax = fabsf(x[i]) > amax ? fabsf(x[i]) : amax;
+  }
+  float d = amax / 127;
+  if (d < 0x1p-126f) return 0;
+  float id = 1 / d;
+  for (size_t i = 0; i < n; i++) {
+    float scaled_x = x[i] * id;
+    scaled_x = scaled_x > 127 ? 127 : scaled_x < -127 ? -127 : scaled_x;
+    double down = floor((double)scaled_x), above = (double)scaled_x - down;
+    bool up = above > 0.5 || (above == 0.5 && fmod(down, 2) != 0);
+    q[i] = (int8_t)(down + up);
+  }
+  return d;
+}

@@ -5,6 +5,7 @@
 #define XF_TESTS_ORACLE_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 float numerics_exp2(float x);
 /* Row reduction: element i into sum i mod 64, then the tree. */
@@ -12,6 +13,8 @@ float numerics_sum(size_t n, const float *x);
 /* One output of a linear layer; w[i · stride]. */
 float numerics_linear(size_t k, const float *x, const float *w, size_t stride);
 float numerics_rms(size_t n, const float *x, float eps); /* 1 / sqrt(Σ x² / n + eps) */
+/* A row as 8-bit activations and caches have it: its q, and their scale. */
+float numerics_quantize(size_t n, const float *x, int8_t *q);
 
 /* One query row over n keys: k [n][ldk], v [n][ldv]. Zeros in the later fields mean none. */
 struct attention_row {

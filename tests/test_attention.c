@@ -15,13 +15,15 @@ enum {
 };
 
 /* One block in plain memory, row by row; keys and values past `keys` are garbage. K and V are exact
- * in `type`, as which panels may hold them. */
+ * in `type`, as which panels may hold them: XF_I8 as scale · q. */
 struct block {
   xf_type type;
   size_t rows, d_k, d_v, keys, v_stride, lds, shift;
   size_t visible[XF_ATTENTION_ROWS];
   float c;
   float q[MOST_ACC], k[XF_BLOCK * MOST_D], v[XF_BLOCK * MOST_D];
+  int8_t kq[XF_BLOCK * MOST_D], vq[XF_BLOCK * MOST_D];
+  float k_scale[XF_BLOCK], v_scale[XF_BLOCK];
 };
 
 /* What a kernel gave for it. */
@@ -55,10 +57,7 @@ static int tear_down(void **state)
   struct arena *arenas[] = {&q_arena,   &s_arena,       &m_arena,     &l_arena,
                             &acc_arena, &visible_arena, &packed_arena};
   for (size_t i = 0; i < sizeof arenas / sizeof *arenas; i++) arena_free(arenas[i]);
-  for (size_t i = 0; i < MOST_PANELS; i++) {
-    arena_free(&k_arenas[i]);
-    arena_free(&v_arenas[i]);
-  }
+  for (size_t i = 0; i < MOST_PANELS; i++) arena_free(&k_arenas[i]), arena_free(&v_arenas[i]);
   return 0;
 }
 
@@ -86,6 +85,26 @@ static void pack(const struct block *b, xf_type type, const void **k, const void
   }
 }
 
+/* The same with bytes. Keys that no row may see: NaN. */
+static void pack_bytes(const struct block *b, xf_type type, const void **k, const void **v)
+{
+  (void)type;
+  for (size_t p = 0; p * XF_LANES < b->keys; p++) {
+    float *kp = arena_cut(&k_arenas[p], (b->d_k + 4) * 4, 4, b->shift);
+    float *vp = arena_cut(&v_arenas[p], (b->v_stride + 4) * 4, 4, b->shift);
+    int8_t *kq = (int8_t *)(kp + XF_LANES), *vq = (int8_t *)(vp + XF_LANES);
+    memset(vq, 0, b->v_stride * XF_LANES);
+    for (size_t lane = 0; lane < XF_LANES; lane++) {
+      size_t key = p * XF_LANES + lane;
+      kp[lane] = key < b->keys ? b->k_scale[key] : NAN;
+      vp[lane] = key < b->keys ? b->v_scale[key] : NAN;
+      for (size_t d = 0; d < b->d_k; d++) kq[d * XF_LANES + lane] = b->kq[key * b->d_k + d];
+      memcpy(vq + lane * b->v_stride, b->vq + key * b->d_v, b->d_v);
+    }
+    k[p] = kp, v[p] = vp;
+  }
+}
+
 /* K as rows k_stride elements apart, each 16 at a guard page. */
 static void lay_out_rows(const struct block *b, xf_type type, size_t k_stride, const void **k)
 {
@@ -100,12 +119,12 @@ static void lay_out_rows(const struct block *b, xf_type type, size_t k_stride, c
   }
 }
 
-/* Runs rows first … first + rows − 1 of the block with panels of that type, or rows of K. */
+/* Rows first … first + rows − 1 of the block, with panels of that type, or rows of K. */
 static void run_rows_as(const struct xf_kernels *isa, const struct block *b, xf_type type,
                         size_t k_stride, size_t first, size_t rows, struct result *out)
 {
   const void *k[MOST_PANELS], *v[MOST_PANELS];
-  pack(b, type, k, v);
+  (type == XF_I8 ? pack_bytes : pack)(b, type, k, v);
   if (k_stride) lay_out_rows(b, type, k_stride, k);
   const size_t packed_floats = XF_NEAR_PANELS * b->d_k * XF_LANES;
   float *packed = arena_floats(&packed_arena, packed_floats, b->shift);
@@ -167,8 +186,12 @@ static void fill_block(struct rng *rng, struct block *b, enum fill fill)
   fill_array(rng, fill, XF_BLOCK * b->d_v, b->v);
   if (fill == FILL_RISING || fill == FILL_FALLING) /* scores that rise or fall from key to key */
     for (size_t i = 0; i < b->rows * b->d_k; i++) b->q[i] = 1 + 0.5f * rng_uniform(rng);
-  for (size_t i = 0; i < XF_BLOCK * b->d_k; i++) b->k[i] = rounded_to(b->type, b->k[i]);
-  for (size_t i = 0; i < XF_BLOCK * b->d_v; i++) b->v[i] = rounded_to(b->type, b->v[i]);
+  for (size_t i = 0; i < XF_BLOCK && b->type == XF_I8; i++) {
+    b->k_scale[i] = numerics_quantize(b->d_k, b->k + i * b->d_k, b->kq + i * b->d_k);
+    b->v_scale[i] = numerics_quantize(b->d_v, b->v + i * b->d_v, b->vq + i * b->d_v);
+  }
+  round_rows(b->type, XF_BLOCK, b->d_k, b->k);
+  round_rows(b->type, XF_BLOCK, b->d_v, b->v);
   /* Keys that no row may see: NaN and infinities must not leak. */
   for (size_t i = b->keys * b->d_k; i < XF_BLOCK * b->d_k; i++) b->k[i] = i & 1 ? NAN : INFINITY;
   for (size_t i = b->keys * b->d_v; i < XF_BLOCK * b->d_v; i++) b->v[i] = i & 1 ? -INFINITY : NAN;
@@ -176,9 +199,9 @@ static void fill_block(struct rng *rng, struct block *b, enum fill fill)
 
 static void random_block(struct rng *rng, struct block *b, enum fill fill, size_t d_k, size_t d_v)
 {
-  static const xf_type types[] = {XF_F16, XF_BF16};
+  static const xf_type types[] = {XF_F16, XF_BF16, XF_I8};
   uint64_t seed = rng->state;
-  b->type = types[rng_below(rng, 2)];
+  b->type = types[rng_below(rng, 3)];
   b->rows = 1 + rng_below(rng, XF_ATTENTION_ROWS);
   b->d_k = d_k, b->d_v = d_v;
   b->keys = 0;
@@ -271,8 +294,8 @@ static void check_block(struct rng *rng, const struct block *b, int with_oracle)
     run_rows(isa, b, 0, b->rows, &got);
     expect_result(b, isa->name, "attention_block", &got, &want);
     run_rows_as(isa, b, b->type, 0, 0, b->rows, &got);
-    expect_result(b, isa->name, "panels of 16 bits", &got, &want);
-    for (int narrow = 0; narrow < 2; narrow++) {
+    expect_result(b, isa->name, "panels of fewer bits", &got, &want);
+    for (int narrow = 0; narrow < (b->type == XF_I8 ? 1 : 2); narrow++) {
       size_t k_stride = b->d_k + rng_below(rng, 17);
       run_rows_as(isa, b, narrow ? b->type : XF_F32, k_stride, 0, b->rows, &got);
       expect_result(b, isa->name, "keys as rows", &got, &want);

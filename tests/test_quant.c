@@ -5,6 +5,7 @@
 
 #include "tests/compare.h"
 #include "tests/isas.h"
+#include "tests/oracle.h"
 #include "tests/quant_case.h"
 
 enum { MOST_ROWS = 70, MOST_K = 1536, MOST_N = 120, MOST_GAP = 5, LONGEST_ROW = 131072 };
@@ -198,33 +199,12 @@ struct expected_rows {
   int32_t total;
 };
 
-/* docs/numerics.md, one group. */
-static float expected_group(size_t n, const float *x, int8_t *q)
-{
-  float amax = 0;
-  for (size_t i = 0; i < n; i++) {
-    if (!isfinite(x[i])) return NAN;
-    amax = fabsf(x[i]) > amax ? fabsf(x[i]) : amax;
-  }
-  float d = amax / 127;
-  if (d < 0x1p-126f) return 0;
-  float id = 1 / d;
-  for (size_t i = 0; i < n; i++) {
-    float scaled_x = x[i] * id;
-    scaled_x = scaled_x > 127 ? 127 : scaled_x < -127 ? -127 : scaled_x;
-    double down = floor((double)scaled_x), above = (double)scaled_x - down;
-    bool up = above > 0.5 || (above == 0.5 && fmod(down, 2) != 0);
-    q[i] = (int8_t)(down + up);
-  }
-  return d;
-}
-
 static void expect_rows(size_t k, size_t group, const float *x, struct expected_rows *want)
 {
   memset(want, 0, sizeof *want);
   size_t width = group ? group : k;
   for (size_t i = 0; i < k; i += width)
-    want->d[i / width] = expected_group(width, x + i, want->q + i);
+    want->d[i / width] = numerics_quantize(width, x + i, want->q + i);
   for (size_t i = 0; i < k; i++) want->sums[i / 16] = (int16_t)(want->sums[i / 16] + want->q[i]);
   for (size_t i = 0; i < k && group == 0; i++) want->total += want->q[i];
 }

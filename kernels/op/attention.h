@@ -12,6 +12,11 @@ static void pack_panel(size_t d, const float *const *rows, float *panel)
     for (size_t i = 0; i < XF_LANES; i++) panel[j * XF_LANES + i] = rows[i][j];
 }
 
+static void dot_i8(size_t rows, size_t panels, const struct dot_tile *t)
+{
+  tile_dot(XF_I8, rows, panels, t);
+}
+
 /* tile_values for one type of V. */
 typedef void (*values_function)(size_t rows, size_t panels, const struct value_tile *t);
 
@@ -30,15 +35,19 @@ XF_APART void values_bf16(size_t rows, size_t panels, const struct value_tile *t
   tile_values(XF_BF16, rows, panels, t);
 }
 
-static dot_function dot_of(xf_type type)
+XF_APART void values_i8(size_t rows, size_t panels, const struct value_tile *t)
 {
-  return type == XF_F32 ? dot_f32 : type == XF_F16 ? dot_f16 : dot_bf16;
+  tile_values(XF_I8, rows, panels, t);
 }
 
-static values_function values_of(xf_type type)
-{
-  return type == XF_F32 ? values_f32 : type == XF_F16 ? values_f16 : values_bf16;
-}
+/* By xf_type. */
+static const struct {
+  dot_function dot;
+  values_function values;
+} tiles_of[] = {[XF_F32] = {dot_f32, values_f32},
+                [XF_F16] = {dot_f16, values_f16},
+                [XF_BF16] = {dot_bf16, values_bf16},
+                [XF_I8] = {dot_i8, values_i8}};
 
 static size_t most(const size_t *keys, size_t rows)
 {
@@ -106,7 +115,7 @@ static size_t score_panels(const struct xf_attention_args *a)
 static void attention_scores(const struct xf_attention_args *a)
 {
   size_t keys = most(a->visible, a->rows), all = (keys + XF_LANES - 1) / XF_LANES;
-  dot_function dot = a->k_stride ? dot_f32 : dot_of(a->type);
+  dot_function dot = a->k_stride ? dot_f32 : tiles_of[a->type].dot;
   size_t wide = score_panels(a);
   for (size_t p = 0, panels; p < all; p += panels) {
     panels = all - p >= wide ? wide : all - p >= TILE_FEW_PANELS ? TILE_FEW_PANELS : 1;
@@ -216,7 +225,7 @@ static void attention_values_range(const struct xf_attention_args *a, size_t r, 
                          .to = to,
                          .ld = ld,
                          .resume = resume};
-  values_function values = values_of(a->type);
+  values_function values = tiles_of[a->type].values;
   for (size_t panels; t.column < ld; t.column += panels * XF_LANES) {
     panels = ld - t.column >= TILE_VALUE_PANELS * XF_LANES ? TILE_VALUE_PANELS : 1;
     t.acc = a->acc + r * ld + t.column;

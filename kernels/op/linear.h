@@ -48,15 +48,25 @@ static void widen_bf16(size_t n, const uint16_t *x, float *y)
   widen(XF_BF16, n, x, y);
 }
 
-static void widen_i8(size_t n, const int8_t *x, float scale, float *y)
+/* Lane by lane by a factor. */
+XF_INLINE void widen_bytes(size_t n, const int8_t *x, v16 factor, float *y)
 {
-  const v16 factor = v16_set1(scale);
   size_t i = 0;
   for (; i + XF_LANES <= n; i += XF_LANES) v16_store(y + i, v16_mul(v16_load_i8(x + i), factor));
   if (i == n) return;
   int8_t rest[XF_LANES] = {0};
   memcpy(rest, x + i, n - i);
   v16_store_n(y + i, n - i, v16_mul(v16_load_i8(rest), factor));
+}
+
+static void widen_i8(size_t n, const int8_t *x, float scale, float *y)
+{
+  widen_bytes(n, x, v16_set1(scale), y);
+}
+
+static void widen_i8_panel(size_t n, const int8_t *x, const float *scale, float *y)
+{
+  widen_bytes(n * XF_LANES, x, v16_load(scale), y);
 }
 
 /* How one type of weights is read. */

@@ -66,14 +66,43 @@ XF_INLINE v16 v16_load_as(xf_type type, const void *p, size_t i)
 
 XF_INLINE size_t element_size(xf_type type)
 {
-  return type == XF_F32 ? sizeof(float) : sizeof(uint16_t);
+  return type == XF_F32 ? sizeof(float) : type == XF_I8 ? sizeof(int8_t) : sizeof(uint16_t);
+}
+
+/* Where the elements of a panel begin: behind the scales of its 16 rows, if it has any. */
+XF_INLINE const char *panel_elements(xf_type type, const void *panel)
+{
+  return (const char *)panel + (type == XF_I8 ? XF_LANES * sizeof(float) : 0);
+}
+
+/* Column i of a panel of weights or keys. The scales of bytes are read each time, behind the bytes:
+ * kept for a whole loop, they would take registers that a tile's sums need. */
+XF_INLINE v16 panel_column(xf_type type, const void *panel, size_t i)
+{
+  if (type != XF_I8) return v16_load_as(type, panel, i * XF_LANES);
+  v16 q = v16_load_i8((const int8_t *)panel_elements(type, panel) + i * XF_LANES);
+  __asm__ volatile("" ::: "memory");
+  return v16_mul(q, v16_load(panel));
+}
+
+/* The scale of row j of a panel of values, in every lane. */
+XF_INLINE v16 row_scale(xf_type type, const void *panel, size_t j)
+{
+  return v16_set1(type == XF_I8 ? ((const float *)panel)[j % XF_LANES] : 1);
+}
+
+/* Sixteen elements of that row, from index i on. */
+XF_INLINE v16 row_lanes(xf_type type, const void *row, size_t i, v16 scale)
+{
+  if (type != XF_I8) return v16_load_as(type, row, i);
+  return v16_mul(v16_load_i8((const int8_t *)row + i), scale);
 }
 
 /* Row j of v, from the tile's column on. */
 XF_INLINE const char *value_row(xf_type type, const struct value_tile *t, size_t j)
 {
   size_t i = j % XF_LANES * t->v_stride + t->column;
-  return (const char *)t->v[j / XF_LANES] + i * element_size(type);
+  return panel_elements(type, t->v[j / XF_LANES]) + i * element_size(type);
 }
 
 /* Cache lines that so many panels of a row of v take. */
@@ -91,7 +120,8 @@ XF_INLINE struct asking value_asking(xf_type type, const struct value_tile *t, s
   size_t ahead = j / XF_LANES + ASKED_BYTES / (XF_LANES * width * size), column = t->column;
   if (ahead >= t->panels) ahead -= t->panels, column += width;
   if (ahead >= t->panels || column >= t->ld) return (struct asking){(uintptr_t)t->p, 0, 0};
-  return (struct asking){(uintptr_t)t->v[ahead] + column * size, 64, t->v_stride * size};
+  const char *row = panel_elements(type, t->v[ahead]);
+  return (struct asking){(uintptr_t)row + column * size, 64, t->v_stride * size};
 }
 
 /* Rounds x to an integer in the low bits of a float: 1.5·2²³ + 127, so that these bits, shifted

@@ -61,10 +61,11 @@ XF_INLINE v16 v16_load_f16(const uint16_t *p)
 
 XF_INLINE v16 v16_load_i8(const int8_t *p)
 {
+  int8x16_t bytes = vld1q_s8(p);
   v16 v;
   XF_UNROLL
   for (int i = 0; i < 2; i++) {
-    int16x8_t wide = vmovl_s8(vld1_s8(p + 8 * i));
+    int16x8_t wide = i ? vmovl_high_s8(bytes) : vmovl_s8(vget_low_s8(bytes));
     v.r[2 * i] = vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)));
     v.r[2 * i + 1] = vcvtq_f32_s32(vmovl_s16(vget_high_s16(wide)));
   }

@@ -48,6 +48,9 @@ XF_INLINE void tile_dot_shape(xf_type type, const int rows, const int panels,
                               const struct dot_tile *t)
 {
   __m256 sum[12];
+  const void *panel[TILE_PANELS_MAX];
+  XF_UNROLL
+  for (int p = 0; p < panels; p++) panel[p] = t->w[p];
   XF_UNROLL
   for (int i = 0; i < 2 * rows * panels; i++) sum[i] = _mm256_setzero_ps();
   struct asking next = t->next;
@@ -55,8 +58,7 @@ XF_INLINE void tile_dot_shape(xf_type type, const int rows, const int panels,
     if (rows >= TILE_ASKING_ROWS) ask_step(&next, panels);
     XF_UNROLL
     for (int p = 0; p < panels; p++)
-      tile_step(rows, sum + 2 * rows * p, t->x + i, t->ldx,
-                v16_load_as(type, t->w[p], i * XF_LANES));
+      tile_step(rows, sum + 2 * rows * p, t->x + i, t->ldx, panel_column(type, panel[p], i));
   }
   XF_UNROLL
   for (int i = 0; i < rows * panels; i++) {
@@ -90,12 +92,13 @@ XF_INLINE void tile_values_shape(xf_type type, const int rows, const struct valu
     sum[i] = t->resume ? _mm256_loadu_ps(old) : _mm256_setzero_ps();
   }
   for (size_t j = t->from; j < t->to;) {
+    const void *panel = t->v[j / XF_LANES];
     const char *v = value_row(type, t, j);
     size_t end = j - j % XF_LANES + XF_LANES;
     struct asking next = value_asking(type, t, j, 1);
     for (end = end < t->to ? end : t->to; j < end; j++, v += step) {
       ask_step(&next, 1);
-      tile_step(rows, sum, t->p + j, t->ldp, v16_load_as(type, v, 0));
+      tile_step(rows, sum, t->p + j, t->ldp, row_lanes(type, v, 0, row_scale(type, panel, j)));
     }
   }
   XF_UNROLL

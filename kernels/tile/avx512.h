@@ -52,13 +52,16 @@ XF_INLINE void tile_dot_shape(xf_type type, const int rows, const int panels,
                               const struct dot_tile *t)
 {
   __m512 sum[24];
+  const void *panel[TILE_PANELS_MAX];
+  XF_UNROLL
+  for (int p = 0; p < panels; p++) panel[p] = t->w[p];
   XF_UNROLL
   for (int i = 0; i < rows * panels; i++) sum[i] = _mm512_setzero_ps();
   struct asking next = t->next;
   for (size_t i = 0; i < t->k; i++) {
     __m512 column[TILE_PANELS_MAX];
     XF_UNROLL
-    for (int p = 0; p < panels; p++) column[p] = v16_load_as(type, t->w[p], i * XF_LANES);
+    for (int p = 0; p < panels; p++) column[p] = panel_column(type, panel[p], i);
     if (rows >= TILE_ASKING_ROWS) ask_step(&next, panels);
     tile_step(rows, panels, sum, t->x + i, t->ldx, column);
   }
@@ -108,15 +111,16 @@ XF_INLINE void tile_values_shape(xf_type type, const int rows, const int panels,
     sum[i] = t->resume ? _mm512_loadu_ps(old) : _mm512_setzero_ps();
   }
   for (size_t j = t->from; j < t->to;) {
+    const void *panel = t->v[j / XF_LANES];
     const char *v = value_row(type, t, j);
     size_t end = j - j % XF_LANES + XF_LANES;
     struct asking next = value_asking(type, t, j, panels);
     for (end = end < t->to ? end : t->to; j < end; j++, v += step) {
-      __m512 row[TILE_VALUE_PANELS];
+      __m512 row[TILE_VALUE_PANELS], scale = row_scale(type, panel, j);
       ask_step(&next, value_lines(type, panels));
-      row[0] = v16_load_as(type, v, 0);
+      row[0] = row_lanes(type, v, 0, scale);
       XF_UNROLL
-      for (size_t i = 1; i < (size_t)panels; i++) row[i] = v16_load_as(type, v, i * XF_LANES);
+      for (size_t i = 1; i < (size_t)panels; i++) row[i] = row_lanes(type, v, i * XF_LANES, scale);
       tile_step(rows, panels, sum, t->p + j, t->ldp, row);
     }
   }

@@ -85,6 +85,28 @@ XF_INLINE float32x4x4_t tile_lanes(xf_type type, const void *panel, size_t i)
   return out;
 }
 
+XF_INLINE float32x4x4_t tile_tuple(v16 v)
+{
+  return (float32x4x4_t){{v.r[0], v.r[1], v.r[2], v.r[3]}};
+}
+
+/* Column i of a panel of weights or keys. */
+XF_INLINE float32x4x4_t tile_column(xf_type type, const void *panel, size_t i)
+{
+  if (type == XF_I8) return tile_tuple(panel_column(type, panel, i));
+  return tile_lanes(type, panel, i * XF_LANES);
+}
+
+/* Sixteen lanes of row j of a panel of values; v points to them. */
+XF_INLINE float32x4x4_t tile_row(xf_type type, const void *panel, size_t j, const char *v)
+{
+  if (type != XF_I8) return tile_lanes(type, v, 0);
+#ifndef __clang__ /* as in tile_floats */
+  __asm__ volatile("" ::: "memory");
+#endif
+  return tile_tuple(row_lanes(type, v, 0, row_scale(type, panel, j)));
+}
+
 /* sum[4r + i] = fma(x[r][lane], w[i], sum[4r + i]) */
 XF_INLINE void tile_step(const int rows, float32x4_t *sum, float32x4x4_t w, const float32x4_t *x,
                          const int lane)
@@ -124,14 +146,13 @@ XF_INLINE void tile_dot_shape(xf_type type, const int rows, const int panels,
     XF_UNROLL
     for (int j = 0; j < 4 * panels; j++)
       tile_step(rows, sum + j % panels * 4 * rows,
-                tile_lanes(type, panel[j % panels], (i + (size_t)(j / panels)) * XF_LANES), xs,
-                j / panels);
+                tile_column(type, panel[j % panels], i + (size_t)(j / panels)), xs, j / panels);
   }
   for (; i < t->k; i++) {
     tile_rows_load(rows, 1, row, i, xs);
     XF_UNROLL
     for (int p = 0; p < panels; p++)
-      tile_step(rows, sum + 4 * p * rows, tile_lanes(type, panel[p], i * XF_LANES), xs, 0);
+      tile_step(rows, sum + 4 * p * rows, tile_column(type, panel[p], i), xs, 0);
   }
   XF_UNROLL
   for (int j = 0; j < 4 * rows * panels; j++) {
@@ -165,20 +186,23 @@ XF_INLINE void tile_values_single(xf_type type, const int rows, const struct val
   for (; j < end; j++) {
     const char *v = value_row(type, t, j);
     tile_rows_load(rows, 1, row, j, ps);
-    tile_step(rows, sum, tile_lanes(type, v, 0), ps, 0);
+    tile_step(rows, sum, tile_row(type, t->v[j / XF_LANES], j, v), ps, 0);
   }
 }
 
-/* Keys [j, end) of one panel, a multiple of four of them, v at the first, step its rows' bytes. */
-XF_INLINE void tile_values_fours(xf_type type, const int rows, float32x4_t *sum,
-                                 const float *const *row, size_t j, size_t end, const char *v,
-                                 size_t step)
+/* Keys [j, end) of one panel, a multiple of four of them. */
+XF_INLINE void tile_values_fours(xf_type type, const int rows, const struct value_tile *t,
+                                 float32x4_t *sum, const float *const *row, size_t j, size_t end)
 {
+  const size_t step = t->v_stride * element_size(type);
+  const void *panel = t->v[j / XF_LANES];
+  const char *v = value_row(type, t, j);
   float32x4_t ps[4];
   for (; j < end; j += 4) {
     tile_rows_load(rows, 4, row, j, ps);
     XF_UNROLL
-    for (int i = 0; i < 4; i++, v += step) tile_step(rows, sum, tile_lanes(type, v, 0), ps, i);
+    for (int i = 0; i < 4; i++, v += step)
+      tile_step(rows, sum, tile_row(type, panel, j + (size_t)i, v), ps, i);
   }
 }
 
@@ -198,13 +222,12 @@ XF_INLINE void tile_values_shape(xf_type type, const int rows, const struct valu
     const float *old = t->acc + (size_t)(i / 4) * t->ld + i % 4 * 4;
     sum[i] = t->resume ? vld1q_f32(old) : vdupq_n_f32(0);
   }
-  const size_t step = t->v_stride * element_size(type);
   size_t j = t->from, fours = t->to - t->to % 4;
   size_t head = tile_least((t->from + 3) / 4 * 4, t->to);
   tile_values_single(type, rows, t, sum, row, j, head);
   for (j = head; j < fours;) {
     size_t end = tile_least(j - j % XF_LANES + XF_LANES, fours);
-    tile_values_fours(type, rows, sum, row, j, end, value_row(type, t, j), step);
+    tile_values_fours(type, rows, t, sum, row, j, end);
     j = end;
   }
   tile_values_single(type, rows, t, sum, row, j, t->to);

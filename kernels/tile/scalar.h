@@ -35,7 +35,7 @@ XF_INLINE void tile_dot(xf_type type, size_t rows, size_t panels, const struct d
   (void)rows, (void)panels;
   v16 sum = v16_set1(0);
   for (size_t i = 0; i < t->k; i++)
-    sum = v16_fma(v16_set1(t->x[i]), v16_load_as(type, t->w[0], i * XF_LANES), sum);
+    sum = v16_fma(v16_set1(t->x[i]), panel_column(type, t->w[0], i), sum);
   v16_store(t->y, t->add ? v16_add(v16_load(t->y), sum) : sum);
 }
 
@@ -43,8 +43,10 @@ XF_INLINE void tile_values(xf_type type, size_t rows, size_t panels, const struc
 {
   (void)rows, (void)panels;
   v16 sum = t->resume ? v16_load(t->acc) : v16_set1(0);
-  for (size_t j = t->from; j < t->to; j++)
-    sum = v16_fma(v16_set1(t->p[j]), v16_load_as(type, value_row(type, t, j), 0), sum);
+  for (size_t j = t->from; j < t->to; j++) {
+    v16 scale = row_scale(type, t->v[j / XF_LANES], j);
+    sum = v16_fma(v16_set1(t->p[j]), row_lanes(type, value_row(type, t, j), 0, scale), sum);
+  }
   v16_store(t->acc, sum);
 }
 
