@@ -7,12 +7,12 @@
 
 #include "dispatch/context.h"
 
-/* Where the K panels and V rows of one layer lie inside a packed page. A page holds page_len
- * positions (a multiple of 16): for KV head h, K as [page_len/16][d_k][16] at k_offset +
- * h·head_stride elements, V as [page_len][v_stride] at v_offset + h·head_stride; v_stride is d_v
- * rounded up to 16. */
+/* Where the panels of one layer lie inside a packed page. A page holds page_len positions (a
+ * multiple of 16): for KV head h, panels of K [d_k][16] from k_offset + h·head_stride elements on,
+ * of V [16][v_stride] from v_offset + h·head_stride on; v_stride is d_v rounded up to 16. A panel
+ * of XF_I8 begins with the scales of its 16 rows, f32 [16]: 64 elements more. */
 struct xf_kv_layout {
-  xf_type type; /* of the elements: XF_F32, XF_F16, XF_BF16 */
+  xf_type type; /* of the elements: XF_F32, XF_F16, XF_BF16, XF_I8 */
   size_t page_len, d_k, d_v, v_stride;
   size_t k_offset, v_offset, head_stride;
 };
@@ -109,20 +109,28 @@ size_t xf_attention_standard_floats(const xf_context *context, const struct xf_a
 void xf_attention_standard(const xf_context *context, const struct xf_attention *a,
                            float *workspace);
 
+/* Types that K and V may have, as bits. */
+enum { XF_KV_TYPES = 1u << XF_F32 | 1u << XF_F16 | 1u << XF_BF16 | 1u << XF_I8 };
+
 /* A page that holds nothing but its heads, one behind the other, K and then V of each. */
 struct xf_kv_layout xf_kv_layout_dense(xf_type type, size_t page_len, size_t d_k, size_t d_v);
+/* What a page's address and the bytes between pages are multiples of. */
+size_t xf_kv_alignment(xf_type type);
 
 /* Writes K [d_k] and V [d_v] of one head into a slot of a packed page, rounded to its type as
- * dispatch/narrow.h says. */
-void xf_kv_write_head(const struct xf_kv_layout *kv, size_t head, void *page, size_t slot,
-                      const float *k, const float *v);
+ * docs/numerics.md says. The caller sees to round-to-nearest without FTZ/DAZ (xf_fp_enter). */
+void xf_kv_write_head(const struct xf_kernels *kernels, const struct xf_kv_layout *kv, size_t head,
+                      void *page, size_t slot, const float *k, const float *v);
 /* Writes K and V of one position into its packed page: k [kv_heads][d_k], v [kv_heads][d_v]. */
-void xf_kv_write(const struct xf_kv_layout *kv, size_t kv_heads, void *const *pages,
-                 size_t position, const float *k, const float *v);
+void xf_kv_write(const struct xf_kernels *kernels, const struct xf_kv_layout *kv, size_t kv_heads,
+                 void *const *pages, size_t position, const float *k, const float *v);
 /* The panel of one head in a packed page that begins at a slot, a multiple of 16. */
 void xf_kv_panel(const struct xf_kv_layout *kv, size_t head, const void *page, size_t slot,
                  const void **k, const void **v);
-/* Reads K and V of one position back, widened exactly. */
+/* Where a panel's elements begin. */
+const void *xf_kv_elements(const struct xf_kv_layout *kv, const void *panel);
+/* Reads K and V of one position back: widened exactly, or (float)q · scale, under the same
+ * floating-point environment. */
 void xf_kv_read(const struct xf_kernels *kernels, const struct xf_kv_layout *kv, size_t kv_heads,
                 void *const *pages, size_t position, float *k, float *v);
 

@@ -36,14 +36,10 @@ static void ask_ahead(const struct xf_tile *t, const struct xf_kv_tensor *tensor
   xf_ask_for(row.data, d * xf_type_size(tensor->type));
 }
 
-/* d floats of a row: widened exactly, or (float)q · scale. */
 static void widen_row(const xf_context *context, xf_type type, struct host_row row, size_t d,
                       float *out)
 {
-  if (type == XF_I8)
-    context->kernels->widen_i8(d, (const int8_t *)row.data, row.scale, out);
-  else
-    xf_widen(context->kernels, type, d, row.data, out);
+  xf_widen_row(context->kernels, type, d, row.data, row.scale, out);
 }
 
 /* Packs keys [first, first + n) as K panels; lanes behind the last key are zeros. */
@@ -104,6 +100,30 @@ static void point_to_rows(size_t n, const void *rows, size_t stride, const void 
   for (size_t i = 0; i * XF_LANES < n; i++) x[i] = (const char *)rows + i * XF_LANES * stride;
 }
 
+/* A panel of K in a packed page as floats. */
+static void widen_k(const xf_context *context, const struct xf_kv_layout *kv, const void *panel,
+                    float *out)
+{
+  if (kv->type == XF_I8)
+    context->kernels->widen_i8_panel(kv->d_k, xf_kv_elements(kv, panel), panel, out);
+  else
+    xf_widen(context->kernels, kv->type, XF_LANES * kv->d_k, panel, out);
+}
+
+/* The first rows of a panel of V. */
+static void widen_v(const xf_context *context, const struct xf_kv_layout *kv, const void *panel,
+                    size_t rows, float *out)
+{
+  const char *elements = xf_kv_elements(kv, panel);
+  if (kv->type != XF_I8) {
+    xf_widen(context->kernels, kv->type, rows * kv->v_stride, elements, out);
+    return;
+  }
+  for (size_t i = 0; i < rows; i++)
+    xf_widen_row(context->kernels, kv->type, kv->v_stride, elements + i * kv->v_stride,
+                 ((const float *)panel)[i], out + i * kv->v_stride);
+}
+
 /* Widens panels of packed pages, whole ones of K and the n keys' rows of V, and has k and v point
  * to the copies. */
 static void widen_pages(const xf_context *context, const struct xf_tile *t,
@@ -113,10 +133,8 @@ static void widen_pages(const xf_context *context, const struct xf_tile *t,
   const struct xf_kv_layout *kv = &t->a->kv;
   for (size_t i = 0; i < keys->n; i += XF_LANES) {
     size_t rows = xf_min(XF_LANES, keys->n - i);
-    xf_widen(context->kernels, kv->type, XF_LANES * kv->d_k, k[i / XF_LANES],
-             scratch->k + i * kv->d_k);
-    xf_widen(context->kernels, kv->type, rows * kv->v_stride, v[i / XF_LANES],
-             scratch->v + i * kv->v_stride);
+    widen_k(context, kv, k[i / XF_LANES], scratch->k + i * kv->d_k);
+    widen_v(context, kv, v[i / XF_LANES], rows, scratch->v + i * kv->v_stride);
   }
   keys->type = XF_F32;
   point_to_rows(keys->n, scratch->k, kv->d_k * sizeof *scratch->k, k);

@@ -12,8 +12,6 @@
 
 enum {
   F32 = 1u << XF_F32,
-  PAGE_TYPES = 1u << XF_F32 | 1u << XF_F16 | 1u << XF_BF16,
-  KV_TYPES = PAGE_TYPES | 1u << XF_I8,
   MASK_TYPES = 1u << XF_F32 | 1u << XF_BOOL,
   HEADS_MAX = 1 << 16,
   POSITION_MAX = 1 << 30
@@ -94,11 +92,12 @@ static xf_status check_queries(struct xf_attention_request *r, xf_error *error)
   return xf_view_check(&r->desc.lse, &rule, error);
 }
 
-/* Scales of other types are not looked at, nor are they an input. */
-static xf_status check_scales(const xf_view *tensor, xf_view *scales, const char *name,
-                              xf_error *error)
+/* Scales of other types, and those beside packed pages, are not looked at, nor are they an input.
+ */
+static xf_status check_scales(const xf_kv *kv, const xf_view *tensor, xf_view *scales,
+                              const char *name, xf_error *error)
 {
-  if (tensor->type != XF_I8) {
+  if (tensor->type != XF_I8 || kv->layout == XF_KV_PACKED) {
     *scales = (xf_view){0};
     return XF_OK;
   }
@@ -127,6 +126,11 @@ static xf_status check_layout(const struct xf_attention_request *r, xf_error *er
                    xf_type_name(kv->k.type));
   if (kv->v.data != kv->k.data)
     return xf_fail(error, XF_E_ARGUMENT, "kv.v: data of packed pages must be that of kv.k");
+  int64_t alignment = (int64_t)xf_kv_alignment(kv->k.type);
+  if ((uintptr_t)kv->k.data % (size_t)alignment || kv->k.stride[0] % alignment)
+    return xf_fail(error, XF_E_ARGUMENT,
+                   "kv.k: packed pages at %p, %lld bytes apart, no multiples of %zu", kv->k.data,
+                   (long long)kv->k.stride[0], (size_t)alignment);
   if (kv->k.shape[0] > 1 && llabs(kv->k.stride[0]) < (long long)bytes)
     return xf_fail(error, XF_E_SHAPE, "kv.k: stride[0] %lld is less than a page of %zu bytes",
                    (long long)kv->k.stride[0], bytes);
@@ -137,19 +141,18 @@ static xf_status check_keys(struct xf_attention_request *r, xf_error *error)
 {
   xf_kv *kv = &r->desc.kv;
   bool plain = kv->layout == XF_KV_PLAIN, packed = kv->layout == XF_KV_PACKED;
-  unsigned types = packed ? PAGE_TYPES : KV_TYPES;
   int64_t first = plain ? (int64_t)r->batch : -1;
   /* The other strides of packed pages are not read. */
   for (int i = 1; i < 4 && packed; i++) kv->k.stride[i] = kv->v.stride[i] = 0;
-  struct xf_view_rule rule = {"kv.k",  4,    types, {first, -1, -1, r->desc.q.shape[3]},
+  struct xf_view_rule rule = {"kv.k",  4,    XF_KV_TYPES, {first, -1, -1, r->desc.q.shape[3]},
                               !packed, false};
   xf_status status = xf_view_check(&kv->k, &rule, error);
   if (status) return status;
   rule = (struct xf_view_rule){
-      "kv.v", 4, types, {kv->k.shape[0], kv->k.shape[1], kv->k.shape[2], -1}, !packed, false};
+      "kv.v", 4, XF_KV_TYPES, {kv->k.shape[0], kv->k.shape[1], kv->k.shape[2], -1}, !packed, false};
   status = xf_view_check(&kv->v, &rule, error);
-  if (!status) status = check_scales(&kv->k, &kv->k_scale, "kv.k_scale", error);
-  if (!status) status = check_scales(&kv->v, &kv->v_scale, "kv.v_scale", error);
+  if (!status) status = check_scales(kv, &kv->k, &kv->k_scale, "kv.k_scale", error);
+  if (!status) status = check_scales(kv, &kv->v, &kv->v_scale, "kv.v_scale", error);
   if (status) return status;
   r->kv_heads = (size_t)kv->k.shape[2];
   r->page_len = (size_t)kv->k.shape[1];

@@ -82,8 +82,8 @@ static inline bool xf_reads_v_in_place(const struct xf_attention *a, size_t rows
          (view->v.type == XF_F32 || (view->v.type == view->k.type && xf_reads_k_in_place(a, rows)));
 }
 
-/* Whether pages of 16 bits are widened into the scratch, once for all rows of a tile. The few rows
- * of one call of the kernel have it read them where they lie: memory is their limit. */
+/* Whether pages of 16 or 8 bits are widened into the scratch, once for all rows of a tile. The few
+ * rows of one call of the kernel have it read them where they lie: memory is their limit. */
 static inline bool xf_widens_pages(const struct xf_attention *a, size_t rows)
 {
   return a->view.page_len == 0 && a->kv.type != XF_F32 && rows > XF_ATTENTION_ROWS;

@@ -14,8 +14,8 @@ xf_status xf_kv_page_bytes(xf_type type, size_t page_len, size_t kv_heads, size_
                            size_t *bytes, xf_error *error)
 {
   if (!bytes) return xf_fail(error, XF_E_ARGUMENT, "xf_kv_page_bytes: bytes is NULL");
-  if (type != XF_F32 && type != XF_F16 && type != XF_BF16)
-    return xf_fail(error, XF_E_UNSUPPORTED, "type: packed pages hold f32, f16 or bf16, not %s",
+  if ((unsigned)type > 31 || !(XF_KV_TYPES >> type & 1))
+    return xf_fail(error, XF_E_UNSUPPORTED, "type: packed pages hold f32, f16, bf16 or i8, not %s",
                    xf_type_name(type));
   if (page_len == 0 || page_len % XF_LANES || page_len > 1 << 20)
     return xf_fail(error, XF_E_SHAPE, "page_len: %zu is no multiple of 16 in 16 … 2^20", page_len);
@@ -29,7 +29,7 @@ xf_status xf_kv_page_bytes(xf_type type, size_t page_len, size_t kv_heads, size_
 
 static xf_status check(const xf_view *k, const xf_view *v, xf_error *error)
 {
-  const unsigned types = 1u << XF_F32 | 1u << XF_F16 | 1u << XF_BF16;
+  const unsigned types = XF_KV_TYPES & ~(1u << XF_I8);
   struct xf_view_rule rule = {"k", 3, types, {-1, -1, -1, 0}, true, false};
   xf_status status = xf_view_check(k, &rule, error);
   if (status) return status;
@@ -58,7 +58,7 @@ static size_t page_of(const struct pool *pool, size_t i)
 
 static xf_status check_pool(const struct pool *pool, xf_type type, size_t needed, xf_error *error)
 {
-  size_t size = xf_type_size(type);
+  size_t size = xf_kv_alignment(type);
   if (pool->page_bytes < needed || pool->page_bytes > PAGE_MAX || pool->page_bytes % size ||
       (uintptr_t)pool->pages % size)
     return xf_fail(error, XF_E_ARGUMENT,
@@ -89,6 +89,22 @@ static xf_status check_positions(const struct pool *pool, size_t page_len, size_
   return XF_OK;
 }
 
+static void write_rows(const xf_context *context, const struct xf_kv_layout *layout,
+                       const xf_view *k, const xf_view *v, size_t first, const struct pool *pool)
+{
+  size_t n = (size_t)k->shape[0], heads = (size_t)k->shape[1], page_len = layout->page_len;
+  for (size_t i = 0; i < n; i++) {
+    size_t page = page_of(pool, (first + i) / page_len), slot = (first + i) % page_len;
+    char *base = pool->pages + page * pool->page_bytes;
+    for (size_t head = 0; head < heads; head++) {
+      float row_k[XF_HEAD_DIM_MAX], row_v[XF_HEAD_DIM_MAX];
+      widen(context, k, i, head, row_k);
+      widen(context, v, i, head, row_v);
+      xf_kv_write_head(context->kernels, layout, head, base, slot, row_k, row_v);
+    }
+  }
+}
+
 xf_status xf_kv_pack(const xf_context *context, xf_type type, size_t page_len, const xf_view *k,
                      const xf_view *v, size_t first, void *pages, size_t page_bytes, size_t n_pages,
                      const uint32_t *page_table, xf_error *error)
@@ -109,15 +125,8 @@ xf_status xf_kv_pack(const xf_context *context, xf_type type, size_t page_len, c
       xf_view_overlaps(v, pages, n_pages * page_bytes))
     return xf_fail(error, XF_E_ARGUMENT, "k, v: overlap the pages");
   struct xf_kv_layout layout = xf_kv_layout_dense(type, page_len, d_k, d_v);
-  for (size_t i = 0; i < n; i++) {
-    size_t page = page_of(&pool, (first + i) / page_len), slot = (first + i) % page_len;
-    char *base = pool.pages + page * page_bytes;
-    for (size_t head = 0; head < heads; head++) {
-      float row_k[XF_HEAD_DIM_MAX], row_v[XF_HEAD_DIM_MAX];
-      widen(context, k, i, head, row_k);
-      widen(context, v, i, head, row_v);
-      xf_kv_write_head(&layout, head, base, slot, row_k, row_v);
-    }
-  }
+  xf_fp_state caller = xf_fp_enter();
+  write_rows(context, &layout, k, v, first, &pool);
+  xf_fp_leave(caller);
   return XF_OK;
 }

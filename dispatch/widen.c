@@ -24,3 +24,12 @@ void xf_widen(const struct xf_kernels *kernels, xf_type type, size_t n, const vo
     widen(count, aligned, y + i);
   }
 }
+
+void xf_widen_row(const struct xf_kernels *kernels, xf_type type, size_t n, const void *x,
+                  float scale, float *y)
+{
+  if (type == XF_I8)
+    kernels->widen_i8(n, x, scale, y);
+  else
+    xf_widen(kernels, type, n, x, y);
+}

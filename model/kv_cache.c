@@ -122,6 +122,7 @@ xf_status xf_cache_export(const xf_cache *cache, size_t max_seq_len, float *cons
                    max_seq_len, cache->length);
   const struct xf_config *c = &cache->model->config;
   size_t row = c->kv_heads * c->head_dim, rest = (max_seq_len - cache->length) * row;
+  xf_fp_state caller = xf_fp_enter();
   for (size_t layer = 0; layer < c->layers; layer++) {
     struct xf_kv_layout layout = xf_cache_layout(cache->model, layer);
     for (size_t i = 0; i < cache->length; i++)
@@ -130,6 +131,7 @@ xf_status xf_cache_export(const xf_cache *cache, size_t max_seq_len, float *cons
     memset(k[layer] + cache->length * row, 0, rest * sizeof(float));
     memset(v[layer] + cache->length * row, 0, rest * sizeof(float));
   }
+  xf_fp_leave(caller);
   return XF_OK;
 }
 
@@ -146,11 +148,14 @@ xf_status xf_cache_import(xf_cache *cache, size_t length, const float *const *k,
   if (status) return status;
   const struct xf_config *c = &cache->model->config;
   size_t row = c->kv_heads * c->head_dim;
+  xf_fp_state caller = xf_fp_enter();
   for (size_t layer = 0; layer < c->layers; layer++) {
     struct xf_kv_layout layout = xf_cache_layout(cache->model, layer);
     for (size_t i = 0; i < length; i++)
-      xf_kv_write(&layout, c->kv_heads, cache->pages, i, k[layer] + i * row, v[layer] + i * row);
+      xf_kv_write(cache->model->context->kernels, &layout, c->kv_heads, cache->pages, i,
+                  k[layer] + i * row, v[layer] + i * row);
   }
+  xf_fp_leave(caller);
   cache->length = length;
   return xf_cache_truncate(cache, length); /* gives back what a longer past had */
 }

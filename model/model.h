@@ -32,8 +32,8 @@ struct xf_model {
   struct xf_idle *idle;
 };
 
-/* A page: for each layer, for each KV head, K [page_len/16][head_dim][16] then V
- * [page_len][head_dim rounded up to 16], of the model's cache_type. */
+/* A page: for each layer, for each KV head, panels of K, then those of V, as xf_kv_layout has them,
+ * of the model's cache_type. */
 struct xf_cache {
   const xf_model *model;
   size_t capacity, length;

@@ -98,8 +98,8 @@ static void store_row(void *arg, size_t slot, size_t r)
   const struct xf_config *c = &p->model->config;
   const struct xf_row *row = &p->w->rows[r];
   const float *k = p->w->qkv + r * qkv_stride(c) + c->heads * c->head_dim;
-  xf_kv_write(&p->kv, c->kv_heads, row->sequence->cache->pages, row->position, k,
-              k + c->kv_heads * c->head_dim);
+  xf_kv_write(p->model->context->kernels, &p->kv, c->kv_heads, row->sequence->cache->pages,
+              row->position, k, k + c->kv_heads * c->head_dim);
 }
 
 static void rope_and_store_row(void *arg, size_t slot, size_t r)
@@ -156,8 +156,10 @@ xf_status xf_operator_keys(const xf_operator *op, float *k, float *v)
   const struct xf_attention_sequence *s = attention->sequences;
   size_t row = attention->kv_heads * attention->kv.d_k;
   const struct xf_kernels *kernels = ((const struct call *)op)->pass->model->context->kernels;
+  xf_fp_state caller = xf_fp_enter();
   for (size_t i = 0; i < s->kv_len; i++)
     xf_kv_read(kernels, &attention->kv, attention->kv_heads, s->pages, i, k + i * row, v + i * row);
+  xf_fp_leave(caller);
   return XF_OK;
 }
 

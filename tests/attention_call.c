@@ -77,10 +77,10 @@ int contexts_tear_down(void **state)
 void call_set_layout(struct call *c, size_t gap)
 {
   struct xf_kv_layout *kv = &c->a.kv;
-  kv->v_stride = (kv->d_v + XF_LANES - 1) / XF_LANES * XF_LANES;
-  kv->k_offset = gap;
-  kv->v_offset = gap + kv->page_len * kv->d_k;
-  kv->head_stride = kv->page_len * (kv->d_k + kv->v_stride);
+  *kv = xf_kv_layout_dense(kv->type, kv->page_len, kv->d_k, kv->d_v);
+  if (kv->type == XF_I8) gap *= sizeof(float);
+  kv->k_offset += gap;
+  kv->v_offset += gap;
   c->a.q_head_stride = (ptrdiff_t)kv->d_k;
   c->a.out_head_stride = (ptrdiff_t)kv->d_v;
   c->a.lse_stride = (ptrdiff_t)c->a.q_heads;
@@ -121,11 +121,12 @@ void call_write_pages(struct call *c)
   for (size_t i = 0; i < data->n_pages * kv->page_len; i++) {
     const float *k = data->k + i * a->kv_heads * kv->d_k, *v = data->v + i * a->kv_heads * kv->d_v;
     int live = i < s->kv_len;
-    xf_kv_write(kv, a->kv_heads, data->pages, i, live ? k : nan, live ? v : nan);
+    xf_kv_write(&xf_kernels_scalar, kv, a->kv_heads, data->pages, i, live ? k : nan,
+                live ? v : nan);
   }
   size_t rows = s->kv_len * a->kv_heads;
-  for (size_t i = 0; i < rows * kv->d_k; i++) data->k[i] = rounded_to(kv->type, data->k[i]);
-  for (size_t i = 0; i < rows * kv->d_v; i++) data->v[i] = rounded_to(kv->type, data->v[i]);
+  round_rows(kv->type, rows, kv->d_k, data->k);
+  round_rows(kv->type, rows, kv->d_v, data->v);
   s->pages = data->pages;
   for (size_t i = 0; i < s->q_len; i++) {
     float *row = data->q + i * (size_t)a->q_stride;

@@ -39,8 +39,7 @@ struct call {
 };
 
 /* kv.type, page_len, d_k and d_v are set: the other fields, with `gap` elements in front of the
- * first head.
- */
+ * first head, four times as many of XF_I8. */
 void call_set_layout(struct call *c, size_t gap);
 /* Adds a sequence with arrays to be filled. */
 struct call_data *call_add(struct call *c, size_t first, size_t q_len, size_t kv_len);

@@ -94,8 +94,30 @@ static struct host_tensor tensor_of_kv(struct rng *rng, const struct host_call *
 /* Of packed pages: exact for both K and V. */
 static xf_type page_type(const struct host_case *c, struct host_options o)
 {
-  bool one = c->types[0] == c->types[1] && c->types[0] != XF_I8;
-  return one && !o.wide ? c->types[0] : XF_F32;
+  return c->types[0] == c->types[1] && !o.wide ? c->types[0] : XF_F32;
+}
+
+/* Bytes and their scale, as exactflash/attention.h has them in a page. */
+static void place_bytes(struct host_call *call, int which, size_t b, size_t i, size_t head)
+{
+  const struct host_case *c = call->c;
+  size_t at = slot_of(call, b, i), page = at / call->inner, slot = at % call->inner;
+  size_t row = (b * c->keys + i) * c->kv_heads + head, d = host_case_d(c, which), lane = slot % 16;
+  size_t v_stride = (c->d_v + 15) / 16 * 16, panels = call->inner / 16;
+  size_t k_panel = 64 + c->d_k * 16, v_panel = 64 + 16 * v_stride;
+  char *panel = (char *)call->kv[0].memory.data + page * (size_t)call->kv[0].view.stride[0] +
+                head * panels * (k_panel + v_panel);
+  panel += which ? panels * k_panel + slot / 16 * v_panel : slot / 16 * k_panel;
+  memcpy(panel + lane * sizeof(float), &c->scales[which][row], sizeof(float));
+  for (size_t j = 0; j < d; j++)
+    panel[64 + (which ? lane * v_stride + j : j * 16 + lane)] = (char)c->kv[which][row * d + j];
+}
+
+static void place_sequence(struct host_call *call, size_t b)
+{
+  for (size_t i = 0; i < (size_t)call->c->kv_lens[b]; i++)
+    for (size_t head = 0; head < call->c->kv_heads; head++)
+      for (int which = 0; which < 2; which++) place_bytes(call, which, b, i, head);
 }
 
 static void pack_sequence(struct rng *rng, struct host_call *call, const xf_context *context,
@@ -125,7 +147,7 @@ static void pack_sequence(struct rng *rng, struct host_call *call, const xf_cont
   }
 }
 
-/* Pages, zeroed as xf_kv_pack wants them; what no row is written to then becomes NaN. */
+/* Pages, zeroed as xf_kv_pack wants them. */
 static void pack_pages(struct rng *rng, struct host_call *call, const xf_context *context,
                        struct host_options o)
 {
@@ -135,7 +157,7 @@ static void pack_pages(struct rng *rng, struct host_call *call, const xf_context
   xf_type type = page_type(c, o);
   if (xf_kv_page_bytes(type, call->inner, c->kv_heads, c->d_k, c->d_v, &bytes, &error))
     fail_msg("xf_kv_page_bytes: %s", error.message);
-  bytes += xf_type_size(type) * rng_below(rng, 3);
+  bytes += (type == XF_I8 ? 4 : xf_type_size(type)) * rng_below(rng, 3);
   struct host_tensor *t = &call->kv[0];
   t->bytes = pages * bytes;
   t->memory = guarded_new(t->bytes);
@@ -145,7 +167,12 @@ static void pack_pages(struct rng *rng, struct host_call *call, const xf_context
                       4,
                       {(int64_t)pages, (int64_t)call->inner, (int64_t)c->kv_heads, (int64_t)c->d_k},
                       {(int64_t)bytes}};
-  for (size_t b = 0; b < c->batch; b++) pack_sequence(rng, call, context, o, b);
+  for (size_t b = 0; b < c->batch; b++) {
+    if (type == XF_I8)
+      place_sequence(call, b);
+    else
+      pack_sequence(rng, call, context, o, b);
+  }
   call->kv[1].view = t->view;
   call->kv[1].view.shape[3] = (int64_t)c->d_v;
 }

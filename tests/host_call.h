@@ -11,8 +11,7 @@ struct host_options {
   xf_kv_layout_kind layout;
   size_t page_len;
   bool padded; /* keys begin behind some others, which hold NaN */
-  bool
-      wide; /* K and V as f32; packed pages hold that, too, where a type of 16 bits is not both's */
+  bool wide;   /* K and V as f32; packed pages hold that, too, where these are of two types */
 };
 
 struct host_call {

@@ -201,7 +201,7 @@ static void test_page_bytes(void **state)
     refuse_page(16, 1, 64, bad[i]);
   }
   assert_int_equal(xf_kv_page_bytes(XF_F32, 16, 1, 1, 1, NULL, NULL), XF_E_ARGUMENT);
-  const xf_type types[] = {0, XF_I8, XF_BOOL, XF_Q8_0, (xf_type)99};
+  const xf_type types[] = {0, XF_I8_ROW, XF_BOOL, XF_Q8_0, (xf_type)99};
   for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
     size_t bytes = 5;
     xf_error error = {0};
@@ -209,10 +209,12 @@ static void test_page_bytes(void **state)
     expect_failure("type", status, &error, XF_E_UNSUPPORTED, "type");
     assert_int_equal(bytes, 5);
   }
-  size_t whole, half;
+  size_t whole, half, bytes;
   assert_int_equal(xf_kv_page_bytes(XF_F32, 48, 3, 20, 30, &whole, NULL), XF_OK);
   assert_int_equal(xf_kv_page_bytes(XF_F16, 48, 3, 20, 30, &half, NULL), XF_OK);
+  assert_int_equal(xf_kv_page_bytes(XF_I8, 48, 3, 20, 30, &bytes, NULL), XF_OK);
   assert_int_equal(whole, 2 * half);
+  assert_int_equal(whole, 4 * (bytes - 2 * sizeof(float) * 48 * 3)); /* without the scales */
 }
 
 struct pack {
@@ -246,8 +248,8 @@ static void test_pack(void **state)
   struct pack good = {"", XF_OK, XF_F32, KEYS, {0}, {0}, 3, host.pages, bytes, PAGES, host.table};
   good.k = (xf_view){host.k, XF_F32, 3, {9, KV_HEADS, D_K}, {(int64_t)row, D_K * 4, 4}};
   good.v = (xf_view){host.v, XF_F32, 3, {9, KV_HEADS, D_V}, {(int64_t)row, D_V * 4, 4}};
-  struct pack bad[28];
-  for (int i = 0; i < 28; i++) bad[i] = good, bad[i].word = "k:", bad[i].status = XF_E_ARGUMENT;
+  struct pack bad[30];
+  for (int i = 0; i < 30; i++) bad[i] = good, bad[i].word = "k:", bad[i].status = XF_E_ARGUMENT;
   bad[0].pages = NULL, bad[0].word = "pages";
   bad[1].pages = (char *)host.pages + 2, bad[1].word = "pages";
   bad[2].page_bytes = bytes - 4, bad[2].word = "pages";
@@ -275,9 +277,11 @@ static void test_pack(void **state)
   bad[23].n_pages = SIZE_MAX, bad[23].word = "n_pages";
   bad[24].k.data = host.pages + 7, bad[24].word = "k, v: overlap";
   bad[25].v.data = (const char *)host.pages + bytes * PAGES - 4, bad[25].word = "k, v: overlap";
-  bad[26].type = XF_I8, bad[26].word = "type", bad[26].status = XF_E_UNSUPPORTED;
+  bad[26].type = XF_I8_ROW, bad[26].word = "type", bad[26].status = XF_E_UNSUPPORTED;
   bad[27].type = XF_F16, bad[27].pages = (char *)host.pages + 1, bad[27].word = "pages";
-  for (int i = 0; i < 28; i++) run_pack(&bad[i]);
+  bad[28].type = XF_I8, bad[28].pages = (char *)host.pages + 2, bad[28].word = "pages";
+  bad[29].type = XF_I8, bad[29].page_bytes = bytes - 2, bad[29].word = "pages";
+  for (int i = 0; i < 30; i++) run_pack(&bad[i]);
   run_pack(&good);
   xf_error error;
   expect_failure(

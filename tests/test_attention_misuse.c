@@ -70,8 +70,10 @@ static void test_options(void **state)
       {&paged, "page_table_stride", FIELD(kv.page_table_stride), 0, XF_E_SHAPE},
       {&packed, "kv.v", FIELD(kv.v.data), ADDRESS(host.pages) + 4, XF_E_ARGUMENT},
       {&packed, "kv.k", FIELD(kv.k.stride[0]), 64, XF_E_SHAPE},
-      {&packed, "kv.k", FIELD(kv.k.type), XF_I8, XF_E_UNSUPPORTED},
-      {&packed, "kv.v", FIELD(kv.v.type), XF_I8, XF_E_UNSUPPORTED},
+      {&packed, "kv.k", FIELD(kv.k.type), XF_I8_ROW, XF_E_UNSUPPORTED},
+      {&packed, "kv.v", FIELD(kv.v.type), XF_BOOL, XF_E_UNSUPPORTED},
+      {&packed, "kv.v", FIELD(kv.k.type), XF_I8, XF_E_ARGUMENT},
+      {&packed, "kv.v", FIELD(kv.v.type), XF_I8, XF_E_ARGUMENT},
       {&packed, "kv.v", FIELD(kv.k.type), XF_BF16, XF_E_ARGUMENT},
       {&packed, "kv.v", FIELD(kv.v.type), XF_F16, XF_E_ARGUMENT},
       {&packed, "page_len", FIELD(q.rank), 4, XF_E_SHAPE}, /* with page_len 24, see below */
@@ -81,6 +83,21 @@ static void test_options(void **state)
   packed.kv.k.shape[1] = packed.kv.v.shape[1] = 24;
   run_misuses(misuses + n - 1, 1);
   packed.kv.k.shape[1] = packed.kv.v.shape[1] = KEYS;
+}
+
+/* Pages of bytes have scales in them, which are floats. */
+static void test_pages_of_bytes(void **state)
+{
+  (void)state;
+  xf_attention_desc bytes = packed;
+  bytes.kv.k.type = bytes.kv.v.type = XF_I8;
+  const struct misuse misuses[] = {
+      {&bytes, "kv.k", FIELD(kv.k.stride[0]), packed.kv.k.stride[0] + 2, XF_E_ARGUMENT},
+      {&bytes, "kv.k", FIELD(kv.k.stride[0]), 64, XF_E_SHAPE},
+  };
+  run_misuses(misuses, sizeof misuses / sizeof *misuses);
+  bytes.kv.k.data = bytes.kv.v.data = (const char *)packed.kv.k.data + 2;
+  expect_refused("pages at an odd place", &bytes, XF_E_ARGUMENT, "kv.k");
 }
 
 /* ---- every view ---- */
@@ -237,9 +254,9 @@ static void test_extremes(void **state)
 
 int main(void)
 {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_options), cmocka_unit_test(test_views),
-                                     cmocka_unit_test(test_shapes),
-                                     cmocka_unit_test(test_extremes)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_options), cmocka_unit_test(test_views), cmocka_unit_test(test_shapes),
+      cmocka_unit_test(test_pages_of_bytes), cmocka_unit_test(test_extremes)};
   return cmocka_run_group_tests_name("attention descriptors", tests, misuse_set_up,
                                      misuse_tear_down);
 }

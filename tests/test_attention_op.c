@@ -21,14 +21,14 @@ static void add_sequence(struct rng *rng, struct call *c, enum fill fill, size_t
 
 static void random_heads(struct rng *rng, struct call *c, size_t most_d)
 {
-  static const xf_type types[] = {XF_F32, XF_F16, XF_BF16};
+  static const xf_type types[] = {XF_F32, XF_F16, XF_BF16, XF_I8};
   memset(c, 0, sizeof *c);
   struct xf_attention *a = &c->a;
   a->kv_heads = 1 + rng_below(rng, 4);
   a->q_heads = a->kv_heads * (1 + rng_below(rng, 5));
   size_t d = 1 + rng_below(rng, most_d), page_len = 16 * (1 + rng_below(rng, 5));
   a->kv = (struct xf_kv_layout){
-      .type = types[rng_below(rng, 3)], .page_len = page_len, .d_k = d, .d_v = d};
+      .type = types[rng_below(rng, 4)], .page_len = page_len, .d_k = d, .d_v = d};
   if (rng_below(rng, 3) == 0) a->kv.d_v = 1 + rng_below(rng, most_d);
   call_set_layout(c, rng_below(rng, 50)); /* another layer's share of the page */
   a->q_stride = a->q_heads * d + rng_below(rng, 7);
@@ -234,7 +234,7 @@ static void test_last_slot(void **state)
   v += (kv_len - 1) * c.a.kv_heads * d_v;
   for (size_t i = 0; i < c.a.q_heads * d_k; i++) c.data[0].q[i] = 3;
   for (size_t i = 0; i < c.a.kv_heads * d_k; i++) k[i] = 1000;
-  xf_kv_write(&c.a.kv, c.a.kv_heads, c.data[0].pages, kv_len - 1, k, v);
+  xf_kv_write(&xf_kernels_scalar, &c.a.kv, c.a.kv_heads, c.data[0].pages, kv_len - 1, k, v);
   this_case("last slot of %zu", kv_len);
   struct call_result got = result_new(&c);
   for (size_t i = 0; i < n_contexts; i++) {

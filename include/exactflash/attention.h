@@ -16,7 +16,7 @@ extern "C" {
 typedef enum xf_kv_layout_kind {
   XF_KV_PLAIN = 0, /* k, v: [batch, keys, kv_heads, d], any strides */
   XF_KV_PAGED,     /* k, v: [pages, page_len, kv_heads, d], any strides, and a page table */
-  XF_KV_PACKED     /* as paged, but each page packed by xf_kv_pack; k and v of one type, not i8 */
+  XF_KV_PACKED     /* as paged, but each page packed by xf_kv_pack; k and v of one type */
 } xf_kv_layout_kind;
 
 /* K and V. The innermost dimension is dense in every view. Element types: f32, f16, bf16, which are
@@ -25,7 +25,8 @@ typedef enum xf_kv_layout_kind {
 typedef struct xf_kv {
   xf_kv_layout_kind layout;
   xf_view k, v;
-  xf_view k_scale, v_scale; /* of i8: f32 [batch or pages, keys or page_len, kv_heads] */
+  /* Of i8, but not in packed pages: f32 [batch or pages, keys or page_len, kv_heads]. */
+  xf_view k_scale, v_scale;
   /* Paged and packed: page of keys [i·page_len, (i+1)·page_len) of sequence b is
    * page_table[b·page_table_stride + i]; entries of pages without a key are not read. */
   const uint32_t *page_table;
@@ -88,19 +89,22 @@ XF_API xf_status xf_attention_part(const xf_context *context, const xf_attention
 
 /* ---- packed pages ---- */
 
-/* A packed page holds page_len (a multiple of 16) positions in f32, f16 or bf16: for each KV head
- * K [page_len/16][d_k][16], then V [page_len][d_v rounded up to 16]. As a view it is [pages,
+/* A packed page holds page_len (a multiple of 16) positions in f32, f16, bf16 or i8: for each KV
+ * head K [page_len/16][d_k][16], then V [page_len/16][16][d_v rounded up to 16]; in i8 each of
+ * these panels has the scales of its 16 positions in front, f32 [16]. As a view it is [pages,
  * page_len, kv_heads, d] of that type with stride[0] the bytes between pages (a multiple of the
- * type's size), the same data pointer and type in k and v; other strides are not read. Sets *bytes
- * to the size of one page. */
+ * type's size, of i8 of 4), the same data pointer and type in k and v; other strides are not read.
+ * Sets *bytes to the size of one page. */
 XF_API xf_status xf_kv_page_bytes(xf_type type, size_t page_len, size_t kv_heads, size_t d_k,
                                   size_t d_v, size_t *bytes, xf_error *error);
 /* Writes n positions of one sequence, from `first` on, into its packed pages. k: [n, kv_heads,
  * d_k], v: [n, kv_heads, d_v], of any of the types of xf_kv but i8, outside of the pages. type: of
- * the pages, to which values are rounded: to nearest even in any rounding mode; beyond f16's or
- * bf16's range they become infinite. pages: [n_pages] of page_bytes each. Positions [i·page_len,
- * (i+1)·page_len) go to page page_table[i]; page_table NULL: to page i. Pages are zeroed by the
- * caller before their first use. On failure none has changed. */
+ * the pages, to which values are rounded, to nearest even in any rounding mode. Beyond f16's or
+ * bf16's range they become infinite; i8 has the scale max |x| / 127 for each position and head, and
+ * a row with NaN or infinity becomes NaN as a whole (docs/numerics.md). pages: [n_pages] of
+ * page_bytes each. Positions [i·page_len, (i+1)·page_len) go to page page_table[i]; page_table
+ * NULL: to page i. Pages are zeroed by the caller before their first use. On failure none has
+ * changed. */
 XF_API xf_status xf_kv_pack(const xf_context *context, xf_type type, size_t page_len,
                             const xf_view *k, const xf_view *v, size_t first, void *pages,
                             size_t page_bytes, size_t n_pages, const uint32_t *page_table,
