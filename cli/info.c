@@ -102,7 +102,9 @@ static bool add_memory(cJSON *root, const struct xf_cli_session *s)
 {
   const xf_model_info *info = &s->info;
   double number = (double)xf_type_size(xf_cli_cache_type());
-  double position = 2.0 * number * info->layers * info->kv_heads * info->head_dim;
+  double scale = xf_cli_cache_type() == XF_I8 ? sizeof(float) : 0; /* of a head's row */
+  double row = number * info->head_dim + scale;
+  double position = 2.0 * row * info->layers * info->kv_heads;
   cJSON *o = cJSON_AddObjectToObject(root, "memory");
   return xf_cli_json_number(o, "weight_bytes", (double)info->weight_bytes) &&
          xf_cli_json_word(o, "kv_type", xf_type_name(xf_cli_cache_type())) &&

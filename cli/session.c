@@ -53,8 +53,9 @@ const struct xf_cli_option xf_cli_run_options[] = {
      XF_CLI_CHOICE, &attention, 0, 0},
     {"--trace", NULL, "FILE", "write a timeline of every operator, per thread (Chrome's format)",
      XF_CLI_TEXT, &xf_cli_trace_path, 0, 0},
-    {"--cache-type", NULL, "f32|f16|bf16",
-     "keys and values in the cache: exact, or rounded to half the memory (default: f32)",
+    {"--cache-type", NULL, "f32|f16|bf16|i8",
+     "keys and values in the cache: exact, or rounded to half or a quarter of the memory (default: "
+     "f32)",
      XF_CLI_CHOICE, &cache_type, 0, 0},
     {0}};
 
@@ -114,7 +115,7 @@ bool xf_cli_exact_activations(const xf_model_info *info)
 
 xf_type xf_cli_cache_type(void)
 {
-  static const xf_type types[] = {XF_F32, XF_F16, XF_BF16};
+  static const xf_type types[] = {XF_F32, XF_F16, XF_BF16, XF_I8};
   return types[cache_type];
 }
 

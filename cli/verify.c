@@ -71,7 +71,7 @@ const struct xf_cli_command xf_cli_verify = {
         "verify flash: flash against standard attention. Logits of each prompt, of a long one "
         "made\n"
         "of the first, and of the tokens behind it differ by roundings only (more of them with a\n"
-        "--cache-type of 16 bits), the generated text not at all; of 8- and 4-bit weights\n"
+        "--cache-type of fewer bits), the generated text not at all; of 8- and 4-bit weights\n"
         "with f32 activations if --activations does not say otherwise.\n"
         "verify converted: a file against the checkpoint that it was made of. Logits are the same\n"
         "to the last bit where the file's type holds every weight, else within the tolerance of\n"

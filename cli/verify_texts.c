@@ -172,13 +172,16 @@ static void check_text(struct xf_cli_checks *checks, size_t prompt, const struct
 
 /* ---- flash ---- */
 
-/* In a cache of 16 bits a rounding's difference can make a number fall to the other side, which is
- * a unit of its type: two are the bound where they are more. */
+/* In a cache of fewer bits a rounding's difference can make a number fall to the other side, which
+ * is a unit of its type (of i8: 1/127 of its row's greatest): two are the bound where they are
+ * more.
+ */
 static double flash_bound(double bound)
 {
   xf_type type = xf_cli_cache_type();
   return type == XF_F16    ? fmax(bound, 2 * 0x1p-10)
          : type == XF_BF16 ? fmax(bound, 2 * 0x1p-7)
+         : type == XF_I8   ? fmax(bound, 2 / 127.0)
                            : bound;
 }
 

@@ -31,10 +31,9 @@ static xf_status read_options(const xf_model_options *given, xf_model_options *o
     return xf_fail(error, XF_E_ARGUMENT, "xf_model_options: chunk %u and q_block %u; at most %d",
                    options->chunk, options->q_block, CHUNK_MAX);
   if (options->cache_type == 0) options->cache_type = XF_F32;
-  if (options->cache_type != XF_F32 && options->cache_type != XF_F16 &&
-      options->cache_type != XF_BF16)
+  if ((unsigned)options->cache_type > 31 || !(XF_KV_TYPES >> options->cache_type & 1))
     return xf_fail(error, XF_E_ARGUMENT,
-                   "xf_model_options: cache_type %s is none of f32, f16, bf16",
+                   "xf_model_options: cache_type %s is none of f32, f16, bf16, i8",
                    xf_type_name(options->cache_type));
   return XF_OK;
 }

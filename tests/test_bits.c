@@ -277,7 +277,9 @@ static void test_tiny(void **state)
 static void test_cache(void **state)
 {
   xf_type type = *(const xf_type *)*state;
-  check_tiny(type == XF_F16 ? "cache-f16" : "cache-bf16", XF_F32, type, type == XF_F16);
+  char name[32];
+  snprintf(name, sizeof name, "cache-%s", xf_type_name(type));
+  check_tiny(name, XF_F32, type, type == XF_F16);
 }
 
 static void test_demo_model(void **state)
@@ -353,13 +355,14 @@ static void test_mixes(void **state)
 
 int main(void)
 {
-  static xf_type types[] = {XF_F32, XF_BF16, XF_F16};
+  static xf_type types[] = {XF_F32, XF_BF16, XF_F16, XF_I8};
   const struct CMUnitTest tests[] = {
       {"f32", test_tiny, NULL, NULL, &types[0]},
       {"bf16", test_tiny, NULL, NULL, &types[1]},
       {"f16", test_tiny, NULL, NULL, &types[2]},
       {"cache-bf16", test_cache, NULL, NULL, &types[1]},
       {"cache-f16", test_cache, NULL, NULL, &types[2]},
+      {"cache-i8", test_cache, NULL, NULL, &types[3]},
       cmocka_unit_test(test_demo_model),
       cmocka_unit_test(test_quants),
       cmocka_unit_test(test_mixes),

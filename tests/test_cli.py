@@ -103,7 +103,7 @@ class Usage(Case):
             "--kv_cache_max_len": ["-1", "1e3"],
             "--attention": ["", "flas", "flash|standard", "FLASH"],
             "--activations": ["", "int", "int8|f32", "i8", "F32"],
-            "--cache-type": ["", "i8", "F16", "f32|f16", "float16"],
+            "--cache-type": ["", "i4", "F16", "f32|f16", "float16"],
         }
         for option, values in wrong.items():
             name = "--ctx" if option == "--kv_cache_max_len" else option
@@ -228,6 +228,8 @@ class Info(Case):
             answer = json.loads(self.good("info", "--json", "--cache-type", cache))
             self.assertEqual(answer["memory"]["kv_type"], cache)
             self.assertEqual(answer["memory"]["kv_bytes_per_position"], 2 * 2 * 12 * 2 * 64)
+        answer = json.loads(self.good("info", "--json", "--cache-type", "i8"))
+        self.assertEqual(answer["memory"]["kv_bytes_per_position"], 2 * 12 * 2 * (64 + 4))
         answer = json.loads(self.good("info", "--json", env=environment(XF_ISA="scalar")))
         self.assertEqual(answer["machine"]["isa"], "scalar")
         self.assertEqual(answer["machine"]["fast"], "none")

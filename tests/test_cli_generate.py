@@ -165,7 +165,7 @@ class Logits(Case):
     def test_cache_types(self):
         """Logits of their own, the same whatever changes speed only."""
         exact = array.array("f", self.logits("--ids", self.IDS)[1])
-        for cache, most in (("f16", 0.05), ("bf16", 0.5)):
+        for cache, most in (("f16", 0.05), ("bf16", 0.5), ("i8", 1)):
             change = ["--ids", self.IDS, "--cache-type", cache]
             wanted = self.logits(*change)[1]
             values = array.array("f", wanted)

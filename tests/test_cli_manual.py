@@ -118,7 +118,7 @@ class Bash(Manual):
         self.assertEqual(self.complete("generate", "--attention", ""), ["flash", "standard"])
         self.assertEqual(self.complete("generate", "--attention", "=", "st"), ["standard"])
         self.assertEqual(self.complete("generate", "--attention", "="), ["flash", "standard"])
-        self.assertEqual(self.complete("verify", "--cache-type", ""), ["f32", "f16", "bf16"])
+        self.assertEqual(self.complete("verify", "--cache-type", ""), ["f32", "f16", "bf16", "i8"])
         self.assertEqual(self.complete("generate", "-n", ""), [])
         self.assertEqual(self.complete("completion", ""), ["bash", "zsh", "--help"])
         self.assertIn("perplexity", self.complete("man", ""))

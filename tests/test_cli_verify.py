@@ -38,7 +38,7 @@ class Flash(Case):
     def test_cache_types(self):
         """Roundings that fall to the other side move logits further."""
         self.write_small_model()
-        for cache in ("f16", "bf16"):
+        for cache in ("f16", "bf16", "i8"):
             self.assertEqual(self.good("verify", "flash", "-m", self.folder, *SHORT, "--cache-type",
                                        cache).splitlines()[-1], b"PASS")
 
@@ -92,10 +92,11 @@ class Bits(Case):
     def test_cache_types(self):
         self.write_small_model()
         seen = [self.fingerprint("-m", self.folder, "--quick", "--cache-type", cache)
-                for cache in ("f32", "f16", "bf16")]
+                for cache in ("f32", "f16", "bf16", "i8")]
         self.assertRegex(seen[1], r"numerics 1, f16 cache\Z")
         self.assertRegex(seen[2], r"numerics 1, bf16 cache\Z")
-        self.assertEqual(len({fingerprint.partition(",")[0] for fingerprint in seen}), 3)
+        self.assertRegex(seen[3], r"numerics 1, i8 cache\Z")
+        self.assertEqual(len({fingerprint.partition(",")[0] for fingerprint in seen}), 4)
 
     def test_another_model(self):
         """One bit of a weight is enough."""

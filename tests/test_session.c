@@ -146,9 +146,9 @@ static void test_other_models(void **state)
 static void test_other_caches(void **state)
 {
   (void)state;
-  static const xf_type types[] = {XF_F16, XF_BF16};
+  static const xf_type types[] = {XF_F16, XF_BF16, XF_I8};
   xf_model *first = model;
-  for (size_t i = 0; i < 2; i++) {
+  for (size_t i = 0; i < 3; i++) {
     xf_model_options options = {.struct_size = sizeof options, .cache_type = types[i]};
     save(TOKENS);
     model = open_model(context, folder, &options);

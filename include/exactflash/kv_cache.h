@@ -24,7 +24,8 @@ XF_API xf_status xf_cache_truncate(xf_cache *cache, size_t length);
 
 /* The exchange layout: for each layer a k and a v of [max_seq_len, kv_heads, head_dim] f32, that is
  * one batch entry of [batch, max_seq_len, num_heads, head_dim]. k has RoPE applied.
- * Export writes the held positions and zeros behind them; max_seq_len ≥ length. */
+ * Export writes the held positions and zeros behind them; max_seq_len ≥ length. What was exported
+ * and is imported again is the same cache to the bit, of any cache_type (docs/numerics.md). */
 XF_API xf_status xf_cache_export(const xf_cache *cache, size_t max_seq_len, float *const *k,
                                  float *const *v, xf_error *error);
 /* Replaces the contents by the first length positions of k and v ([layers] pointers). All or

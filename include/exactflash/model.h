@@ -50,8 +50,9 @@ typedef struct xf_model_options {
   void *boundary_arg;
   uint64_t boundaries;        /* bits of xf_operator_kind: those it is called for; 0: all */
   xf_activations activations; /* of 8- and 4-bit weights */
-  /* Of the numbers in KV caches: XF_F32, or XF_F16 or XF_BF16, to which K and V are rounded when
-   * they are stored (to nearest even): half the memory, and results of their own. */
+  /* Of the numbers in KV caches: XF_F32, or XF_F16, XF_BF16 or XF_I8 (with one f32 scale per
+   * position and head), to which K and V are rounded when they are stored (to nearest even): half
+   * or about a quarter of the memory, and results of their own. */
   xf_type cache_type;
 } xf_model_options;
 

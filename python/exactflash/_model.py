@@ -16,7 +16,7 @@ from exactflash._quantize import ACTIVATIONS
 from exactflash._tokenizer import Tokenizer
 
 LOGITS = ("none", "last", "all")
-CACHE_TYPES = ("f32", "f16", "bf16")  # in the order of xf_type
+CACHE_TYPES = ("f32", "f16", "bf16", "i8")  # in the order of xf_type
 
 Progress = Callable[[str, int, int], bool | None]
 
@@ -221,9 +221,9 @@ def build_model(
     kv_cache_max_len: capacity of the caches that it makes. use_flash_attention: False takes the
     textbook's attention, whose scores lie in memory as a whole. activations: what 8- and 4-bit weights
     are multiplied with, "int8" (quantized for each row) or "f32". chunk: most tokens that go through the
-    layers at once (0: 512; never a bit). cache_type: of keys and values in caches, "f32", or "f16" or
-    "bf16", to which they are rounded: half the memory, and results of their own. progress(stage, done,
-    total) is called now and then during long work; a true result cancels it.
+    layers at once (0: 512; never a bit). cache_type: of keys and values in caches, "f32", or "f16", "bf16"
+    or "i8", to which they are rounded: half or about a quarter of the memory, and results of their own.
+    progress(stage, done, total) is called now and then during long work; a true result cancels it.
     """
     return Model(
         checkpoint_path, kv_cache_max_len=kv_cache_max_len, activations=activations, chunk=chunk,

@@ -92,7 +92,7 @@ def test_activations():
 
 
 def test_cache_types(model):
-    """Caches of 16 bits: half the bytes, the rounded keys and values of the first layer, other logits."""
+    """Half the bytes, or less; the rounded keys and values of the first layer, other logits."""
     ids = model.tokenizer.encode(TEXT)
     plain = model.new_cache(50)
     want = model(ids, cache=plain)
@@ -106,8 +106,18 @@ def test_cache_types(model):
         np.testing.assert_allclose(got, want, rtol=0, atol=0.3)
         rounded = torch.from_numpy(k[0]).to(kind).to(torch.float32).numpy()
         assert np.array_equal(cache.export_kv(len(ids))[0][0], rounded)
+    other = exactflash.build_model(DEMO_MODEL, cache_type="i8")
+    cache = other.new_cache(50)
+    got = other(ids, cache=cache)
+    d = k.shape[-1]
+    assert cache.bytes * 4 * d == plain.bytes * (d + 4)
+    assert not np.array_equal(got, want)
+    np.testing.assert_allclose(got, want, rtol=0, atol=1)
+    scale = (np.abs(k[0]).max(-1, keepdims=True) / np.float32(127)).astype(np.float32)
+    rounded = np.rint(k[0] * (np.float32(1) / scale)) * scale
+    assert np.array_equal(cache.export_kv(len(ids))[0][0], rounded)
     with pytest.raises(exactflash.ArgumentError, match="cache_type"):
-        exactflash.build_model(DEMO_MODEL, cache_type="i8")
+        exactflash.build_model(DEMO_MODEL, cache_type="i8_row")
 
 
 def test_greedy_text(model):
