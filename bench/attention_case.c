@@ -47,7 +47,7 @@ static void place(struct attention *c)
   char *data = arena_next(c->kv_bytes);
   c->desc.kv.k.data = data;
   c->desc.kv.v.data = data + c->v_at;
-  if (c->shape.type == XF_I8) {
+  if (c->shape.type == XF_I8 && !c->shape.packed) {
     c->desc.kv.k_scale.data = data + c->k_scale_at;
     c->desc.kv.v_scale.data = data + c->v_scale_at;
   }
@@ -108,7 +108,6 @@ static void describe_plain(struct attention *c)
   kv->k_scale = kv->v_scale = dense(NULL, XF_F32, 1, s->kv_len, KV_HEADS);
   c->v_scale_at = c->k_scale_at + rows * sizeof(float);
   c->kv_bytes = c->v_scale_at + rows * sizeof(float);
-  c->desc.scale = 0.001f; /* bytes are large: the softmax shall not be all zeros */
 }
 
 static void describe_standard(struct attention *c)
@@ -165,6 +164,7 @@ struct bench_case *attention_case(const xf_context *context, const struct attent
   c->shape = *s;
   c->kv_len = (int64_t)s->kv_len;
   c->desc = (xf_attention_desc){.struct_size = sizeof c->desc, .causal = 1};
+  if (s->type == XF_I8) c->desc.scale = 0.001f; /* bytes are large: not all weights shall be 0 */
   bool good = true;
   if (s->packed)
     good = describe_packed(c) == XF_OK;

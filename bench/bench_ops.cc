@@ -145,10 +145,9 @@ void add_decode(std::vector<Registration> &list)
   constexpr size_t chunk_kv_len = 8192;
   for (size_t n = 512; n <= 32768; n *= 2)
     for (size_t queries = 1; queries <= (n == chunk_kv_len ? 16 : 1); queries *= 2) {
-      for (xf_type type : {XF_F32, XF_BF16, XF_F16})
-        add_attention(list, "decode", {queries, n, HEAD_DIM, type, true, false, true});
-      for (xf_type type : {XF_F32, XF_BF16, XF_F16, XF_I8})
-        add_attention(list, "decode", {queries, n, HEAD_DIM, type, false, false, true});
+      for (bool packed : {true, false})
+        for (xf_type type : {XF_F32, XF_BF16, XF_F16, XF_I8})
+          add_attention(list, "decode", {queries, n, HEAD_DIM, type, packed, false, true});
     }
 }
 

@@ -20,7 +20,8 @@ PICTURES = {
     "standard": "Time and memory of flash and of standard attention",
 }
 BOLD = re.compile(r"[*]{2}(.*)[*]{2}")
-CACHES = (("packed", "f32"), ("plain", "f32"), ("plain", "bf16"), ("plain", "f16"), ("plain", "i8"))
+CACHES = (("packed", "f32"), ("packed", "bf16"), ("packed", "i8"), ("plain", "f32"), ("plain", "bf16"),
+          ("plain", "f16"), ("plain", "i8"))
 
 
 def number(value, is_sure=True):
