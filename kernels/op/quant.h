@@ -149,6 +149,7 @@ static void quant_at(struct quant_loops *l, size_t r, size_t p, size_t panels)
     l->t.w[i] = (const uint8_t *)a->w + (p + i < last ? p + i : last) * l->bytes;
   l->t.y = a->y + r * a->ldy + p * XF_LANES;
   l->t.ldy = a->ldy;
+  l->t.after = panels * l->bytes;
 }
 
 /* The tile's products, of which n columns exist, maybe fewer than it has. */
@@ -179,6 +180,7 @@ static void quant_direct(struct quant_loops *l, size_t from)
       const size_t panels = (size_t)quant_panels(a->type, (int)rows);
       for (size_t p = first; p * XF_LANES < a->n && p < first + most; p += panels) {
         quant_at(l, r, p, panels);
+        l->t.asks = r == from;
         quant_apply(l, rows, panels, a->n - p * XF_LANES);
       }
     }
@@ -254,7 +256,6 @@ static void quant_linear(const struct xf_quant_args *a)
                             .ldd = f.block ? a->k / f.block : 1,
                             .lds = k / XF_LANES,
                             .records_at = xf_quant_records_at(f, a->k),
-                            .after = bytes * (size_t)quant_panels(a->type, 1),
                             .chunks = k / XF_QUANT_CHUNK,
                             .fresh = true};
   size_t tall = 0;

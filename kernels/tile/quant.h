@@ -11,7 +11,8 @@ struct quant_tile {
   const uint8_t *w[QUANT_PANELS_MAX];
   const struct quant_unpacked *unpacked; /* [panels], of tiles that take weights from there */
   size_t records_at;                     /* bytes from a panel's start to its records */
-  size_t after;  /* and to that of the one in its place in the next tile of one row */
+  size_t after;  /* and to that of the one in its place in the next tile of these rows */
+  bool asks;     /* these rows are the first: the weights come from memory */
   size_t chunks; /* of XF_QUANT_CHUNK k */
   bool fresh;    /* these are the first of all: y holds nothing yet */
   float *y;      /* [rows][panels · 16], rows ldy apart */
@@ -78,16 +79,16 @@ XF_INLINE void quant_begin(struct xf_quant_format f, const int rows, const int p
 }
 
 /* Asks for the weights and scales that come some time after those of pairs [first, end), in the
- * next tile where this one ends: a row alone waits for memory, and where unpacking is long, what
- * runs out of order does not reach far enough. Scales are short runs, which prefetchers do not
- * follow. */
-XF_INLINE void quant_prefetch(struct xf_quant_format f, const int panels,
+ * next tile where this one ends: what a CPU runs out of order does not reach that far where
+ * unpacking is long or rows are several. Scales are short runs, which prefetchers do not follow. */
+XF_INLINE void quant_prefetch(struct xf_quant_format f, const int rows, const int panels,
                               const struct quant_tile *t, size_t chunk, const int first,
                               const int end)
 {
-  enum { AHEAD = 8, LINE = 64 };
-  const bool ends = chunk + AHEAD >= t->chunks;
-  const size_t then = chunk + AHEAD - (ends ? t->chunks : 0), after = ends ? t->after : 0;
+  enum { LINE = 64 };
+  const size_t ahead = rows > 1 ? 16 : 8;
+  const bool ends = chunk + ahead >= t->chunks;
+  const size_t then = chunk + ahead - (ends ? t->chunks : 0), after = ends ? t->after : 0;
   const size_t quants = then * 64 * f.bits,
                record = t->records_at + then * XF_QUANT_CHUNK * f.record / (f.block ? f.block : 1);
   XF_UNROLL
@@ -107,8 +108,10 @@ XF_INLINE void quant_dot(struct xf_quant_format f, const int rows, const int pan
 {
   const int8_t *q = t->x.q + chunk * XF_QUANT_CHUNK;
   const int more = rows > 1 ? rows : 0; /* a row alone takes each panel as it comes */
+  /* Weights that are not unpacked are read faster without, by one row or of four panels. */
   const bool unpacks = f.bits < 8 || !w16_keeps_zero(f.bits);
-  if (rows == 1 && unpacks) quant_prefetch(f, panels, t, chunk, first, end);
+  if (t->asks && (unpacks || (rows > 1 && panels < 4)))
+    quant_prefetch(f, rows, panels, t, chunk, first, end);
   XF_UNROLL
   for (int pair = first; pair < end; pair++) {
     w16 w[QUANT_PANELS_MAX];
