@@ -6,10 +6,10 @@
 #include <immintrin.h>
 #include <stdbool.h>
 
-#include "kernels/simd/common.h"
+#include "kernels/op/asking.h"
 
 /* As many sums as tile/avx512.h has; the panels of tiles with few rows keep several streams. */
-enum { ROWS = 8, PANELS = 3, FLAT_PANELS = 4 };
+enum { ROWS = 8, PANELS = 3, FLAT_PANELS = 4, ASKING_ROWS = 8 };
 
 /* ---- activations ---- */
 
@@ -36,6 +36,7 @@ struct tile {
   float *y;
   size_t ldy;
   bool add;
+  struct asking next;
 };
 
 /* Sixteen pairs from two rows of a panel; one row is left: beside zeros. */
@@ -69,8 +70,12 @@ XF_INLINE void tile_shape(const int rows, const int panels, const struct tile *t
   __m512 sum[ROWS * PANELS];
   XF_UNROLL
   for (int i = 0; i < rows * panels; i++) sum[i] = _mm512_setzero_ps();
+  struct asking next = t->next;
   size_t i = 0;
-  for (; i + 2 <= t->k; i += 2) step(rows, panels, sum, t, i, false);
+  for (; i + 2 <= t->k; i += 2) {
+    if (rows >= ASKING_ROWS) ask_step(&next, panels);
+    step(rows, panels, sum, t, i, false);
+  }
   if (i < t->k) step(rows, panels, sum, t, i, true);
   const __mmask16 add = t->add ? 0xFFFF : 0; /* no branches here: clang would spill sums */
   XF_UNROLL
@@ -125,8 +130,12 @@ static void whole_panels(const struct xf_fast_args *a, size_t first, size_t pane
 {
   for (size_t k0 = 0; k0 < a->k; k0 += XF_BLOCK) {
     struct tile t = tile_at(a, first, k0);
+    bool deeper = k0 + t.k < a->k; /* else the next panels, maybe behind the last one */
+    uintptr_t after =
+        (uintptr_t)(t.w + (deeper ? t.k * XF_LANES : panels * t.panel - k0 * XF_LANES));
     for (size_t r = 0, rows; r < a->rows; r += rows) {
       rows = tile_rows(a->rows - r);
+      t.next = asking_share(after, 2 * t.panel, t.k / 2, 4 * XF_LANES, r, rows, a->rows);
       tile(rows, panels, &t);
       t.x += rows * t.ldx;
       t.y += rows * t.ldy;

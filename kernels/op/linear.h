@@ -105,8 +105,7 @@ static struct asking ask_after(const struct xf_linear_args *a, const struct weig
   size_t row = XF_LANES * element_size(kind->type);
   bool deeper = k0 + k < a->k; /* else the next panels, maybe behind the last one */
   uintptr_t at = (uintptr_t)a->w + (deeper ? first * a->k + k0 + k : (first + panels) * a->k) * row;
-  return (struct asking){at + k * row * r / a->rows, a->k * row,
-                         (row * rows + a->rows - 1) / a->rows};
+  return asking_share(at, a->k * row, k, row, r, rows, a->rows);
 }
 
 /* Whole panels first … first + panels − 1, all rows, k of [k0, k0 + k). */

@@ -4,26 +4,10 @@
 
 #include <stdbool.h>
 
-enum {
-  ASKED_BYTES = 8192
-}; /* so far ahead that they arrive in time, and stay till they are used */
+#include "kernels/op/asking.h"
 
-/* Memory that will be wanted soon. A tile asks for it piece by piece while it multiplies: so many
- * requests at once would stop it, and without them a CPU that looks some hundred instructions
- * ahead waits for memory where it could multiply. Each step asks for a few streams' next lines. A
- * step of 0 asks for nothing new. */
-struct asking {
-  uintptr_t at;       /* may be past the end */
-  size_t apart, step; /* bytes */
-};
-
-XF_INLINE void ask_step(struct asking *next, const int streams)
-{
-  XF_UNROLL
-  for (int i = 0; i < streams; i++)
-    __builtin_prefetch((const void *)(next->at + (size_t)i * next->apart));
-  next->at += next->step;
-}
+/* So far ahead attention asks: enough to arrive in time, little enough to stay until it is used. */
+enum { ASKED_BYTES = 8192 };
 
 /* What a tile of x · w works on: y[r][16p + lane] = Σ_i x[r][i] · w[p][i][lane], one chain each;
  * added to y where add is set. */

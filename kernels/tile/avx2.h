@@ -6,7 +6,7 @@
 
 enum { TILE_ROWS = 6, TILE_VALUE_PANELS = 1, TILE_PANELS_MAX = 4, TILE_FEW_PANELS = 1 };
 
-/* Fewer rows multiply so little that the CPU looks far enough ahead by itself. */
+/* Tiles of so many rows ask for what comes next: for one alone the CPU looks far enough ahead. */
 enum { TILE_ASKING_ROWS = 2 };
 
 /* The tallest tile for that many rows, and the panels it takes at once. Of 8 rows, 4 and 4 keep

@@ -9,7 +9,8 @@
 
 enum { TILE_ROWS = 8, TILE_VALUE_PANELS = 4, TILE_PANELS_MAX = 8, TILE_FEW_PANELS = 2 };
 
-/* Fewer rows multiply so little that the CPU looks far enough ahead by itself. */
+/* Tiles of so many rows ask for what comes next: fewer multiply so little that the CPU looks far
+ * enough ahead by itself. */
 enum { TILE_ASKING_ROWS = 4 };
 
 /* The tallest tile for that many rows, and the panels it takes at once. */

@@ -1,0 +1,32 @@
+/* Memory that will be wanted soon, asked for piece by piece while a tile multiplies. So many
+ * requests at once would hold the tile up; without them a CPU, which looks some hundred
+ * instructions ahead, waits for memory where it could multiply. */
+#ifndef XF_OP_ASKING_H
+#define XF_OP_ASKING_H
+
+#include "kernels/simd/common.h"
+
+/* Each step of a tile asks for what lies at the same place of a few streams. A step of 0 asks for
+ * nothing new. */
+struct asking {
+  uintptr_t at;       /* of the first stream; may be past the end of what there is */
+  size_t apart, step; /* bytes from stream to stream, from step to step */
+};
+
+XF_INLINE void ask_step(struct asking *next, const int streams)
+{
+  XF_UNROLL
+  for (int i = 0; i < streams; i++)
+    __builtin_prefetch((const void *)(next->at + (size_t)i * next->apart));
+  next->at += next->step;
+}
+
+/* The share that rows r … r + rows − 1 of `all` have, which each take as many steps, in runs of
+ * steps · bytes from `at` on. */
+XF_INLINE struct asking asking_share(uintptr_t at, size_t apart, size_t steps, size_t bytes,
+                                     size_t r, size_t rows, size_t all)
+{
+  return (struct asking){at + steps * bytes * r / all, apart, (bytes * rows + all - 1) / all};
+}
+
+#endif
