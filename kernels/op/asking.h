@@ -15,6 +15,7 @@ struct asking {
 
 XF_INLINE void ask_step(struct asking *next, const int streams)
 {
+  __asm__("" : "+r"(next->at)); /* else clang keeps an address for each stream, and spills */
   XF_UNROLL
   for (int i = 0; i < streams; i++)
     __builtin_prefetch((const void *)(next->at + (size_t)i * next->apart));

@@ -59,12 +59,15 @@ XF_INLINE void tile_dot_shape(xf_type type, const int rows, const int panels,
   XF_UNROLL
   for (int i = 0; i < rows * panels; i++) sum[i] = _mm512_setzero_ps();
   struct asking next = t->next;
+  const float *x = t->x; /* not read again: clang thinks that asking may change it */
+  size_t ldx = t->ldx;
   for (size_t i = 0; i < t->k; i++) {
     __m512 column[TILE_PANELS_MAX];
+    __asm__("" : "+r"(ldx)); /* else its multiples are kept, and sums spilled */
     XF_UNROLL
     for (int p = 0; p < panels; p++) column[p] = panel_column(type, panel[p], i);
     if (rows >= TILE_ASKING_ROWS) ask_step(&next, panels);
-    tile_step(rows, panels, sum, t->x + i, t->ldx, column);
+    tile_step(rows, panels, sum, x + i, ldx, column);
   }
   XF_UNROLL
   for (int r = 0; r < rows; r++) {

@@ -165,10 +165,14 @@ XF_INLINE void tile_dot_shape(xf_type type, const int rows, const int panels,
 XF_INLINE void tile_dot(xf_type type, size_t rows, size_t panels, const struct dot_tile *t)
 {
   switch (rows << 4 | panels) {
-  case 0x81:
-    tile_dot_shape(type, 4, 1, x, ldx, w, k, y, ldy, add);
-    tile_dot_shape(type, 4, 1, x + 4 * ldx, ldx, w, k, y + 4 * ldy, ldy, add);
+  case 0x81: {
+    struct dot_tile lower = *t;
+    lower.x += 4 * t->ldx;
+    lower.y += 4 * t->ldy;
+    tile_dot_shape(type, 4, 1, t);
+    tile_dot_shape(type, 4, 1, &lower);
     break;
+  }
   case 0x41: tile_dot_shape(type, 4, 1, t); break;
   case 0x22: tile_dot_shape(type, 2, 2, t); break;
   case 0x21: tile_dot_shape(type, 2, 1, t); break;

@@ -78,12 +78,11 @@ XF_INLINE void quant_begin(struct xf_quant_format f, const int rows, const int p
   }
 }
 
-/* Asks for the weights and scales that come some time after those of pairs [first, end), in the
- * next tile where this one ends: what a CPU runs out of order does not reach that far where
- * unpacking is long or rows are several. Scales are short runs, which prefetchers do not follow. */
+/* Asks for the weights and scales that come some chunks after this one, in the next tile where this
+ * one ends: what a CPU runs out of order does not reach that far where unpacking is long or rows
+ * are several. Scales are short runs, which prefetchers do not follow. */
 XF_INLINE void quant_prefetch(struct xf_quant_format f, const int rows, const int panels,
-                              const struct quant_tile *t, size_t chunk, const int first,
-                              const int end)
+                              const struct quant_tile *t, size_t chunk)
 {
   enum { LINE = 64 };
   const size_t ahead = rows > 1 ? 16 : 8;
@@ -95,9 +94,9 @@ XF_INLINE void quant_prefetch(struct xf_quant_format f, const int rows, const in
   for (int p = 0; p < panels; p++) {
     uintptr_t from = (uintptr_t)t->w[p] + after; /* may be behind the last panel */
     XF_UNROLL
-    for (int line = f.bits * first / 4; line < f.bits * end / 4; line++)
+    for (int line = 0; line < f.bits; line++)
       __builtin_prefetch((const void *)(from + quants + (size_t)line * LINE));
-    if (first == 0 && f.block) __builtin_prefetch((const void *)(from + record));
+    if (f.block) __builtin_prefetch((const void *)(from + record));
   }
 }
 
@@ -110,8 +109,8 @@ XF_INLINE void quant_dot(struct xf_quant_format f, const int rows, const int pan
   const int more = rows > 1 ? rows : 0; /* a row alone takes each panel as it comes */
   /* Weights that are not unpacked are read faster without, by one row or of four panels. */
   const bool unpacks = f.bits < 8 || !w16_keeps_zero(f.bits);
-  if (t->asks && (unpacks || (rows > 1 && panels < 4)))
-    quant_prefetch(f, rows, panels, t, chunk, first, end);
+  if (first == 0 && t->asks && (unpacks || (rows > 1 && panels < 4)))
+    quant_prefetch(f, rows, panels, t, chunk);
   XF_UNROLL
   for (int pair = first; pair < end; pair++) {
     w16 w[QUANT_PANELS_MAX];
