@@ -6,8 +6,7 @@
 
 #include "kernels/simd/common.h"
 
-/* Each step of a tile asks for what lies at the same place of a few streams. A step of 0 asks for
- * nothing new. */
+/* Each step of a tile asks for what lies at the same place of a few streams; of 0: for nothing. */
 struct asking {
   uintptr_t at;       /* of the first stream; may be past the end of what there is */
   size_t apart, step; /* bytes from stream to stream, from step to step */
@@ -15,6 +14,7 @@ struct asking {
 
 XF_INLINE void ask_step(struct asking *next, const int streams)
 {
+  if (!next->step) return;
   __asm__("" : "+r"(next->at)); /* else clang keeps an address for each stream, and spills */
   XF_UNROLL
   for (int i = 0; i < streams; i++)

@@ -14,7 +14,12 @@ static void pack_panel(size_t d, const float *const *rows, float *panel)
 
 static void dot_i8(size_t rows, size_t panels, const struct dot_tile *t)
 {
-  tile_dot(XF_I8, rows, panels, t);
+  tile_dot(XF_I8, false, rows, panels, t);
+}
+
+static void dot_i8_asking(size_t rows, size_t panels, const struct dot_tile *t)
+{
+  tile_dot(XF_I8, true, rows, panels, t);
 }
 
 /* tile_values for one type of V. */
@@ -22,32 +27,52 @@ typedef void (*values_function)(size_t rows, size_t panels, const struct value_t
 
 XF_APART void values_f32(size_t rows, size_t panels, const struct value_tile *t)
 {
-  tile_values(XF_F32, rows, panels, t);
+  tile_values(XF_F32, false, rows, panels, t);
+}
+
+XF_APART void values_f32_asking(size_t rows, size_t panels, const struct value_tile *t)
+{
+  tile_values(XF_F32, true, rows, panels, t);
 }
 
 XF_APART void values_f16(size_t rows, size_t panels, const struct value_tile *t)
 {
-  tile_values(XF_F16, rows, panels, t);
+  tile_values(XF_F16, false, rows, panels, t);
+}
+
+XF_APART void values_f16_asking(size_t rows, size_t panels, const struct value_tile *t)
+{
+  tile_values(XF_F16, true, rows, panels, t);
 }
 
 XF_APART void values_bf16(size_t rows, size_t panels, const struct value_tile *t)
 {
-  tile_values(XF_BF16, rows, panels, t);
+  tile_values(XF_BF16, false, rows, panels, t);
+}
+
+XF_APART void values_bf16_asking(size_t rows, size_t panels, const struct value_tile *t)
+{
+  tile_values(XF_BF16, true, rows, panels, t);
 }
 
 XF_APART void values_i8(size_t rows, size_t panels, const struct value_tile *t)
 {
-  tile_values(XF_I8, rows, panels, t);
+  tile_values(XF_I8, false, rows, panels, t);
 }
 
-/* By xf_type. */
+XF_APART void values_i8_asking(size_t rows, size_t panels, const struct value_tile *t)
+{
+  tile_values(XF_I8, true, rows, panels, t);
+}
+
+/* By xf_type; [1]: asking for what comes next. */
 static const struct {
-  dot_function dot;
-  values_function values;
-} tiles_of[] = {[XF_F32] = {dot_f32, values_f32},
-                [XF_F16] = {dot_f16, values_f16},
-                [XF_BF16] = {dot_bf16, values_bf16},
-                [XF_I8] = {dot_i8, values_i8}};
+  dot_function dot[2];
+  values_function values[2];
+} tiles_of[] = {[XF_F32] = {{dot_f32, dot_f32_asking}, {values_f32, values_f32_asking}},
+                [XF_F16] = {{dot_f16, dot_f16_asking}, {values_f16, values_f16_asking}},
+                [XF_BF16] = {{dot_bf16, dot_bf16_asking}, {values_bf16, values_bf16_asking}},
+                [XF_I8] = {{dot_i8, dot_i8_asking}, {values_i8, values_i8_asking}}};
 
 static size_t most(const size_t *keys, size_t rows)
 {
@@ -70,7 +95,7 @@ static struct asking score_asking(const struct xf_attention_args *a, size_t p, s
 {
   const size_t row = XF_LANES * element_size(a->type), panel = a->d_k * row;
   const size_t ahead = p + panels - 1 + (ASKED_BYTES + panel - 1) / panel;
-  if (a->k_stride || ahead >= 2 * all) return (struct asking){(uintptr_t)a->q, 0, 0};
+  if (a->k_stride || ahead >= 2 * all) return (struct asking){0};
   return (struct asking){(uintptr_t)(ahead < all ? a->k[ahead] : a->v[ahead - all]), panel, row};
 }
 
@@ -115,7 +140,7 @@ static size_t score_panels(const struct xf_attention_args *a)
 static void attention_scores(const struct xf_attention_args *a)
 {
   size_t keys = most(a->visible, a->rows), all = (keys + XF_LANES - 1) / XF_LANES;
-  dot_function dot = a->k_stride ? dot_f32 : tiles_of[a->type].dot;
+  dot_function dot = a->k_stride ? dot_f32 : tiles_of[a->type].dot[a->fresh];
   size_t wide = score_panels(a);
   for (size_t p = 0, panels; p < all; p += panels) {
     panels = all - p >= wide ? wide : all - p >= TILE_FEW_PANELS ? TILE_FEW_PANELS : 1;
@@ -126,7 +151,7 @@ static void attention_scores(const struct xf_attention_args *a)
       k[i] = a->k_stride ? near : a->k[p + i];
     }
     struct dot_tile t = {.ldx = a->d_k, .w = k, .k = a->d_k, .ldy = a->lds};
-    t.next = score_asking(a, p, panels, all);
+    if (a->fresh) t.next = score_asking(a, p, panels, all);
     for (size_t r = 0, rows; r < a->rows; r += rows) {
       rows = tile_rows(a->rows - r);
       if (most(a->visible + r, rows) <= p * XF_LANES) continue;
@@ -219,13 +244,14 @@ static void attention_values_range(const struct xf_attention_args *a, size_t r, 
   struct value_tile t = {.p = a->s + r * a->lds,
                          .ldp = a->lds,
                          .v = a->v,
-                         .panels = (most(a->visible, a->rows) + XF_LANES - 1) / XF_LANES,
+                         .panels =
+                             a->fresh ? (most(a->visible, a->rows) + XF_LANES - 1) / XF_LANES : 0,
                          .v_stride = a->v_stride,
                          .from = from,
                          .to = to,
                          .ld = ld,
                          .resume = resume};
-  values_function values = tiles_of[a->type].values;
+  values_function values = tiles_of[a->type].values[a->fresh];
   for (size_t panels; t.column < ld; t.column += panels * XF_LANES) {
     panels = ld - t.column >= TILE_VALUE_PANELS * XF_LANES ? TILE_VALUE_PANELS : 1;
     t.acc = a->acc + r * ld + t.column;

@@ -7,25 +7,43 @@ enum {
   /* From this many rows on, 16-bit weights are widened once for all of them instead of once a tile:
    * exact, so the bits are the same. Fewer do not pay for what the floats take of the first cache.
    */
-  WIDEN_ROWS = 12 * TILE_ROWS
+  WIDEN_ROWS = 12 * TILE_ROWS,
+  /* As long there is time that memory would take: with more rows arithmetic hides it. */
+  ASKING_ROWS = WIDEN_ROWS
 };
 
-/* tile_dot for one type of weights. */
+/* tile_dot for one type of weights; `_asking`: for what comes next. (Apart, since that takes
+ * instructions and registers, and gains nothing where the weights are in cache.) */
 typedef void (*dot_function)(size_t rows, size_t panels, const struct dot_tile *t);
 
 static void dot_f32(size_t rows, size_t panels, const struct dot_tile *t)
 {
-  tile_dot(XF_F32, rows, panels, t);
+  tile_dot(XF_F32, false, rows, panels, t);
+}
+
+static void dot_f32_asking(size_t rows, size_t panels, const struct dot_tile *t)
+{
+  tile_dot(XF_F32, true, rows, panels, t);
 }
 
 static void dot_f16(size_t rows, size_t panels, const struct dot_tile *t)
 {
-  tile_dot(XF_F16, rows, panels, t);
+  tile_dot(XF_F16, false, rows, panels, t);
+}
+
+static void dot_f16_asking(size_t rows, size_t panels, const struct dot_tile *t)
+{
+  tile_dot(XF_F16, true, rows, panels, t);
 }
 
 static void dot_bf16(size_t rows, size_t panels, const struct dot_tile *t)
 {
-  tile_dot(XF_BF16, rows, panels, t);
+  tile_dot(XF_BF16, false, rows, panels, t);
+}
+
+static void dot_bf16_asking(size_t rows, size_t panels, const struct dot_tile *t)
+{
+  tile_dot(XF_BF16, true, rows, panels, t);
 }
 
 XF_INLINE void widen(xf_type type, size_t n, const uint16_t *x, float *y)
@@ -72,7 +90,7 @@ static void widen_i8_panel(size_t n, const int8_t *x, const float *scale, float 
 /* How one type of weights is read. */
 struct weight_kind {
   xf_type type;
-  dot_function dot; /* NULL: its panels must be widened */
+  dot_function dot, asking; /* NULL: its panels must be widened */
 };
 
 static const void *panel_at(const struct xf_linear_args *a, const struct weight_kind *kind,
@@ -101,7 +119,6 @@ static struct asking ask_after(const struct xf_linear_args *a, const struct weig
                                size_t first, size_t panels, size_t k0, size_t k, size_t r,
                                size_t rows)
 {
-  if (!kind->dot) return (struct asking){(uintptr_t)a->x, 0, 0};
   size_t row = XF_LANES * element_size(kind->type);
   bool deeper = k0 + k < a->k; /* else the next panels, maybe behind the last one */
   uintptr_t at = (uintptr_t)a->w + (deeper ? first * a->k + k0 + k : (first + panels) * a->k) * row;
@@ -114,7 +131,8 @@ static void linear_block(const struct xf_linear_args *a, const struct weight_kin
 {
   const void *w[TILE_PANELS_MAX];
   bool widen_all = !kind->dot || (kind->type != XF_F32 && a->rows >= WIDEN_ROWS);
-  dot_function dot = widen_all ? dot_f32 : kind->dot;
+  bool asks = kind->dot && a->rows < ASKING_ROWS;
+  dot_function dot = widen_all ? dot_f32 : asks ? kind->asking : kind->dot;
   for (size_t p = 0; p < panels; p++)
     w[p] = widen_all ? widened_at(a, kind, first + p, k0, k, a->scratch + p * k * XF_LANES)
                      : panel_at(a, kind, first + p, k0);
@@ -123,7 +141,7 @@ static void linear_block(const struct xf_linear_args *a, const struct weight_kin
     rows = tile_rows(a->rows - r);
     t.x = a->x + r * a->ldx + k0;
     t.y = a->y + r * a->ldy + first * XF_LANES;
-    t.next = ask_after(a, kind, first, panels, k0, k, r, rows);
+    if (asks) t.next = ask_after(a, kind, first, panels, k0, k, r, rows);
     dot(rows, panels, &t);
   }
 }
@@ -143,7 +161,6 @@ static void linear_tail(const struct xf_linear_args *a, const struct weight_kind
       struct dot_tile t = {.ldx = a->ldx, .w = &w, .k = k, .ldy = XF_LANES, .add = k0 > 0};
       t.x = a->x + r * a->ldx + k0;
       t.y = tile;
-      t.next.at = (uintptr_t)a->x;
       dot(rows, 1, &t);
     }
     for (size_t i = 0; i < rows; i++)
@@ -177,22 +194,22 @@ static void linear(const struct xf_linear_args *a, const struct weight_kind *kin
 
 static void linear_f32(const struct xf_linear_args *a)
 {
-  linear(a, &(struct weight_kind){XF_F32, dot_f32});
+  linear(a, &(struct weight_kind){XF_F32, dot_f32, dot_f32_asking});
 }
 
 static void linear_f16(const struct xf_linear_args *a)
 {
-  linear(a, &(struct weight_kind){XF_F16, dot_f16});
+  linear(a, &(struct weight_kind){XF_F16, dot_f16, dot_f16_asking});
 }
 
 static void linear_bf16(const struct xf_linear_args *a)
 {
-  linear(a, &(struct weight_kind){XF_BF16, dot_bf16});
+  linear(a, &(struct weight_kind){XF_BF16, dot_bf16, dot_bf16_asking});
 }
 
 static void linear_widened(xf_type type, const struct xf_linear_args *a)
 {
-  linear(a, &(struct weight_kind){type, NULL});
+  linear(a, &(struct weight_kind){type, NULL, NULL});
 }
 
 #endif

@@ -28,11 +28,13 @@ struct value_tile {
   const float *p; /* [rows][ldp] */
   size_t ldp;
   const void *const *v; /* panels of 16 rows, of the type that the tile is for */
-  size_t panels;        /* of v */
   size_t v_stride, column, from, to;
   float *acc; /* [rows][ld] */
   size_t ld;
   bool resume;
+  /* Of v, where the tile asks for what comes next. Last, since compilers write the fields in front
+   * in pairs, of which a CPU hands on no part to a load in the next instructions. */
+  size_t panels;
 };
 
 /* Sixteen 16-bit elements, widened exactly. */
@@ -103,7 +105,7 @@ XF_INLINE struct asking value_asking(xf_type type, const struct value_tile *t, s
   const size_t size = element_size(type), width = (size_t)panels * XF_LANES;
   size_t ahead = j / XF_LANES + ASKED_BYTES / (XF_LANES * width * size), column = t->column;
   if (ahead >= t->panels) ahead -= t->panels, column += width;
-  if (ahead >= t->panels || column >= t->ld) return (struct asking){(uintptr_t)t->p, 0, 0};
+  if (ahead >= t->panels || column >= t->ld) return (struct asking){0};
   const char *row = panel_elements(type, t->v[ahead]);
   return (struct asking){(uintptr_t)row + column * size, 64, t->v_stride * size};
 }

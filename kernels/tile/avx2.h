@@ -44,7 +44,7 @@ XF_INLINE void tile_step(const int rows, __m256 *sum, const float *x, size_t ldx
   }
 }
 
-XF_INLINE void tile_dot_shape(xf_type type, const int rows, const int panels,
+XF_INLINE void tile_dot_shape(xf_type type, const bool asks, const int rows, const int panels,
                               const struct dot_tile *t)
 {
   __m256 sum[12];
@@ -55,34 +55,39 @@ XF_INLINE void tile_dot_shape(xf_type type, const int rows, const int panels,
   for (int i = 0; i < 2 * rows * panels; i++) sum[i] = _mm256_setzero_ps();
   struct asking next = t->next;
   for (size_t i = 0; i < t->k; i++) {
-    if (rows >= TILE_ASKING_ROWS) ask_step(&next, panels);
+    if (asks && rows >= TILE_ASKING_ROWS) ask_step(&next, panels);
     XF_UNROLL
     for (int p = 0; p < panels; p++)
       tile_step(rows, sum + 2 * rows * p, t->x + i, t->ldx, panel_column(type, panel[p], i));
   }
+  float *const y = t->y; /* not read again behind each store */
+  const size_t ldy = t->ldy;
+  const bool add = t->add;
   XF_UNROLL
   for (int i = 0; i < rows * panels; i++) {
-    float *out = t->y + (size_t)(i % rows) * t->ldy + i / rows * XF_LANES;
+    float *out = y + (size_t)(i % rows) * ldy + i / rows * XF_LANES;
     v16 block = {sum[2 * i], sum[2 * i + 1]};
-    v16_store(out, t->add ? v16_add(v16_load(out), block) : block);
+    v16_store(out, add ? v16_add(v16_load(out), block) : block);
   }
 }
 
 /* rows is one of tile_rows, panels is 1 or tile_panels of these rows. */
-XF_INLINE void tile_dot(xf_type type, size_t rows, size_t panels, const struct dot_tile *t)
+XF_INLINE void tile_dot(xf_type type, const bool asks, size_t rows, size_t panels,
+                        const struct dot_tile *t)
 {
   switch (rows << 4 | panels) {
-  case 0x61: tile_dot_shape(type, 6, 1, t); break;
-  case 0x41: tile_dot_shape(type, 4, 1, t); break;
-  case 0x22: tile_dot_shape(type, 2, 2, t); break;
-  case 0x21: tile_dot_shape(type, 2, 1, t); break;
-  case 0x14: tile_dot_shape(type, 1, 4, t); break;
-  case 0x12: tile_dot_shape(type, 1, 2, t); break;
-  default: tile_dot_shape(type, 1, 1, t); break;
+  case 0x61: tile_dot_shape(type, asks, 6, 1, t); break;
+  case 0x41: tile_dot_shape(type, asks, 4, 1, t); break;
+  case 0x22: tile_dot_shape(type, asks, 2, 2, t); break;
+  case 0x21: tile_dot_shape(type, asks, 2, 1, t); break;
+  case 0x14: tile_dot_shape(type, asks, 1, 4, t); break;
+  case 0x12: tile_dot_shape(type, asks, 1, 2, t); break;
+  default: tile_dot_shape(type, asks, 1, 1, t); break;
   }
 }
 
-XF_INLINE void tile_values_shape(xf_type type, const int rows, const struct value_tile *t)
+XF_INLINE void tile_values_shape(xf_type type, const bool asks, const int rows,
+                                 const struct value_tile *t)
 {
   const size_t step = t->v_stride * element_size(type);
   __m256 sum[12];
@@ -95,9 +100,9 @@ XF_INLINE void tile_values_shape(xf_type type, const int rows, const struct valu
     const void *panel = t->v[j / XF_LANES];
     const char *v = value_row(type, t, j);
     size_t end = j - j % XF_LANES + XF_LANES;
-    struct asking next = value_asking(type, t, j, 1);
+    struct asking next = asks ? value_asking(type, t, j, 1) : (struct asking){0};
     for (end = end < t->to ? end : t->to; j < end; j++, v += step) {
-      ask_step(&next, 1);
+      if (asks) ask_step(&next, 1);
       tile_step(rows, sum, t->p + j, t->ldp, row_lanes(type, v, 0, row_scale(type, panel, j)));
     }
   }
@@ -107,14 +112,15 @@ XF_INLINE void tile_values_shape(xf_type type, const int rows, const struct valu
 }
 
 /* rows is one of tile_value_rows, panels is 1. */
-XF_INLINE void tile_values(xf_type type, size_t rows, size_t panels, const struct value_tile *t)
+XF_INLINE void tile_values(xf_type type, const bool asks, size_t rows, size_t panels,
+                           const struct value_tile *t)
 {
   (void)panels;
   switch (rows) {
-  case 6: tile_values_shape(type, 6, t); break;
-  case 4: tile_values_shape(type, 4, t); break;
-  case 2: tile_values_shape(type, 2, t); break;
-  default: tile_values_shape(type, 1, t); break;
+  case 6: tile_values_shape(type, asks, 6, t); break;
+  case 4: tile_values_shape(type, asks, 4, t); break;
+  case 2: tile_values_shape(type, asks, 2, t); break;
+  default: tile_values_shape(type, asks, 1, t); break;
   }
 }
 

@@ -49,7 +49,7 @@ XF_INLINE void tile_step(const int rows, const int panels, __m512 *sum, const fl
   }
 }
 
-XF_INLINE void tile_dot_shape(xf_type type, const int rows, const int panels,
+XF_INLINE void tile_dot_shape(xf_type type, const bool asks, const int rows, const int panels,
                               const struct dot_tile *t)
 {
   __m512 sum[24];
@@ -63,48 +63,52 @@ XF_INLINE void tile_dot_shape(xf_type type, const int rows, const int panels,
   size_t ldx = t->ldx;
   for (size_t i = 0; i < t->k; i++) {
     __m512 column[TILE_PANELS_MAX];
-    __asm__("" : "+r"(ldx)); /* else its multiples are kept, and sums spilled */
+    if (asks) __asm__("" : "+r"(ldx)); /* else its multiples are kept, and sums spilled */
     XF_UNROLL
     for (int p = 0; p < panels; p++) column[p] = panel_column(type, panel[p], i);
-    if (rows >= TILE_ASKING_ROWS) ask_step(&next, panels);
+    if (asks && rows >= TILE_ASKING_ROWS) ask_step(&next, panels);
     tile_step(rows, panels, sum, x + i, ldx, column);
   }
+  float *const y = t->y; /* not read again behind each store */
+  const size_t ldy = t->ldy;
+  const bool add = t->add;
   XF_UNROLL
   for (int r = 0; r < rows; r++) {
     XF_UNROLL
     for (int p = 0; p < panels; p++) {
-      float *out = t->y + (size_t)r * t->ldy + p * XF_LANES;
+      float *out = y + (size_t)r * ldy + p * XF_LANES;
       __m512 block = sum[r * panels + p];
-      _mm512_storeu_ps(out, t->add ? _mm512_add_ps(_mm512_loadu_ps(out), block) : block);
+      _mm512_storeu_ps(out, add ? _mm512_add_ps(_mm512_loadu_ps(out), block) : block);
     }
   }
 }
 
 /* rows is one of tile_rows, panels is 1, TILE_FEW_PANELS or tile_panels of these or more rows. */
-XF_INLINE void tile_dot(xf_type type, size_t rows, size_t panels, const struct dot_tile *t)
+XF_INLINE void tile_dot(xf_type type, const bool asks, size_t rows, size_t panels,
+                        const struct dot_tile *t)
 {
   switch (rows << 4 | panels) {
-  case 0x83: tile_dot_shape(type, 8, 3, t); break;
-  case 0x82: tile_dot_shape(type, 8, 2, t); break;
-  case 0x81: tile_dot_shape(type, 8, 1, t); break;
-  case 0x44: tile_dot_shape(type, 4, 4, t); break;
-  case 0x43: tile_dot_shape(type, 4, 3, t); break;
-  case 0x42: tile_dot_shape(type, 4, 2, t); break;
-  case 0x41: tile_dot_shape(type, 4, 1, t); break;
-  case 0x28: tile_dot_shape(type, 2, 8, t); break;
-  case 0x24: tile_dot_shape(type, 2, 4, t); break;
-  case 0x23: tile_dot_shape(type, 2, 3, t); break;
-  case 0x22: tile_dot_shape(type, 2, 2, t); break;
-  case 0x21: tile_dot_shape(type, 2, 1, t); break;
-  case 0x18: tile_dot_shape(type, 1, 8, t); break;
-  case 0x14: tile_dot_shape(type, 1, 4, t); break;
-  case 0x13: tile_dot_shape(type, 1, 3, t); break;
-  case 0x12: tile_dot_shape(type, 1, 2, t); break;
-  default: tile_dot_shape(type, 1, 1, t); break;
+  case 0x83: tile_dot_shape(type, asks, 8, 3, t); break;
+  case 0x82: tile_dot_shape(type, asks, 8, 2, t); break;
+  case 0x81: tile_dot_shape(type, asks, 8, 1, t); break;
+  case 0x44: tile_dot_shape(type, asks, 4, 4, t); break;
+  case 0x43: tile_dot_shape(type, asks, 4, 3, t); break;
+  case 0x42: tile_dot_shape(type, asks, 4, 2, t); break;
+  case 0x41: tile_dot_shape(type, asks, 4, 1, t); break;
+  case 0x28: tile_dot_shape(type, asks, 2, 8, t); break;
+  case 0x24: tile_dot_shape(type, asks, 2, 4, t); break;
+  case 0x23: tile_dot_shape(type, asks, 2, 3, t); break;
+  case 0x22: tile_dot_shape(type, asks, 2, 2, t); break;
+  case 0x21: tile_dot_shape(type, asks, 2, 1, t); break;
+  case 0x18: tile_dot_shape(type, asks, 1, 8, t); break;
+  case 0x14: tile_dot_shape(type, asks, 1, 4, t); break;
+  case 0x13: tile_dot_shape(type, asks, 1, 3, t); break;
+  case 0x12: tile_dot_shape(type, asks, 1, 2, t); break;
+  default: tile_dot_shape(type, asks, 1, 1, t); break;
   }
 }
 
-XF_INLINE void tile_values_shape(xf_type type, const int rows, const int panels,
+XF_INLINE void tile_values_shape(xf_type type, const bool asks, const int rows, const int panels,
                                  const struct value_tile *t)
 {
   const size_t step = t->v_stride * element_size(type);
@@ -118,10 +122,10 @@ XF_INLINE void tile_values_shape(xf_type type, const int rows, const int panels,
     const void *panel = t->v[j / XF_LANES];
     const char *v = value_row(type, t, j);
     size_t end = j - j % XF_LANES + XF_LANES;
-    struct asking next = value_asking(type, t, j, panels);
+    struct asking next = asks ? value_asking(type, t, j, panels) : (struct asking){0};
     for (end = end < t->to ? end : t->to; j < end; j++, v += step) {
       __m512 row[TILE_VALUE_PANELS], scale = row_scale(type, panel, j);
-      ask_step(&next, value_lines(type, panels));
+      if (asks) ask_step(&next, value_lines(type, panels));
       row[0] = row_lanes(type, v, 0, scale);
       XF_UNROLL
       for (size_t i = 1; i < (size_t)panels; i++) row[i] = row_lanes(type, v, i * XF_LANES, scale);
@@ -134,17 +138,18 @@ XF_INLINE void tile_values_shape(xf_type type, const int rows, const int panels,
 }
 
 /* rows is one of tile_value_rows, panels 1 or TILE_VALUE_PANELS. */
-XF_INLINE void tile_values(xf_type type, size_t rows, size_t panels, const struct value_tile *t)
+XF_INLINE void tile_values(xf_type type, const bool asks, size_t rows, size_t panels,
+                           const struct value_tile *t)
 {
   switch (rows << 4 | panels) {
-  case 0x64: tile_values_shape(type, 6, 4, t); break;
-  case 0x61: tile_values_shape(type, 6, 1, t); break;
-  case 0x44: tile_values_shape(type, 4, 4, t); break;
-  case 0x41: tile_values_shape(type, 4, 1, t); break;
-  case 0x24: tile_values_shape(type, 2, 4, t); break;
-  case 0x21: tile_values_shape(type, 2, 1, t); break;
-  case 0x14: tile_values_shape(type, 1, 4, t); break;
-  default: tile_values_shape(type, 1, 1, t); break;
+  case 0x64: tile_values_shape(type, asks, 6, 4, t); break;
+  case 0x61: tile_values_shape(type, asks, 6, 1, t); break;
+  case 0x44: tile_values_shape(type, asks, 4, 4, t); break;
+  case 0x41: tile_values_shape(type, asks, 4, 1, t); break;
+  case 0x24: tile_values_shape(type, asks, 2, 4, t); break;
+  case 0x21: tile_values_shape(type, asks, 2, 1, t); break;
+  case 0x14: tile_values_shape(type, asks, 1, 4, t); break;
+  default: tile_values_shape(type, asks, 1, 1, t); break;
   }
 }
 

@@ -154,15 +154,19 @@ XF_INLINE void tile_dot_shape(xf_type type, const int rows, const int panels,
     for (int p = 0; p < panels; p++)
       tile_step(rows, sum + 4 * p * rows, tile_column(type, panel[p], i), xs, 0);
   }
+  float *const y = t->y; /* not read again behind each store */
+  const size_t ldy = t->ldy;
+  const bool add = t->add;
   XF_UNROLL
   for (int j = 0; j < 4 * rows * panels; j++) {
-    float *out = t->y + (size_t)(j / 4 % rows) * t->ldy + j / (4 * rows) * XF_LANES + j % 4 * 4;
-    vst1q_f32(out, t->add ? vaddq_f32(vld1q_f32(out), sum[j]) : sum[j]);
+    float *out = y + (size_t)(j / 4 % rows) * ldy + j / (4 * rows) * XF_LANES + j % 4 * 4;
+    vst1q_f32(out, add ? vaddq_f32(vld1q_f32(out), sum[j]) : sum[j]);
   }
 }
 
 /* rows is one of tile_rows, panels is 1 or tile_panels of these rows. */
-XF_INLINE void tile_dot(xf_type type, size_t rows, size_t panels, const struct dot_tile *t)
+XF_INLINE void tile_dot(xf_type type, const bool asks, size_t rows, size_t panels,
+                        const struct dot_tile *t)
 {
   switch (rows << 4 | panels) {
   case 0x81: {
@@ -241,9 +245,10 @@ XF_INLINE void tile_values_shape(xf_type type, const int rows, const struct valu
 }
 
 /* rows is one of tile_value_rows, panels is 1. */
-XF_INLINE void tile_values(xf_type type, size_t rows, size_t panels, const struct value_tile *t)
+XF_INLINE void tile_values(xf_type type, const bool asks, size_t rows, size_t panels,
+                           const struct value_tile *t)
 {
-  (void)panels;
+  (void)asks, (void)panels;
   struct value_tile lower = *t;
   switch (rows) {
   case 8:

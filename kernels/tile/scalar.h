@@ -30,18 +30,20 @@ XF_INLINE size_t tile_value_rows(size_t rows)
   return 1;
 }
 
-XF_INLINE void tile_dot(xf_type type, size_t rows, size_t panels, const struct dot_tile *t)
+XF_INLINE void tile_dot(xf_type type, const bool asks, size_t rows, size_t panels,
+                        const struct dot_tile *t)
 {
-  (void)rows, (void)panels;
+  (void)asks, (void)rows, (void)panels;
   v16 sum = v16_set1(0);
   for (size_t i = 0; i < t->k; i++)
     sum = v16_fma(v16_set1(t->x[i]), panel_column(type, t->w[0], i), sum);
   v16_store(t->y, t->add ? v16_add(v16_load(t->y), sum) : sum);
 }
 
-XF_INLINE void tile_values(xf_type type, size_t rows, size_t panels, const struct value_tile *t)
+XF_INLINE void tile_values(xf_type type, const bool asks, size_t rows, size_t panels,
+                           const struct value_tile *t)
 {
-  (void)rows, (void)panels;
+  (void)asks, (void)rows, (void)panels;
   v16 sum = t->resume ? v16_load(t->acc) : v16_set1(0);
   for (size_t j = t->from; j < t->to; j++) {
     v16 scale = row_scale(type, t->v[j / XF_LANES], j);
