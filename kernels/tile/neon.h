@@ -168,6 +168,7 @@ XF_INLINE void tile_dot_shape(xf_type type, const int rows, const int panels,
 XF_INLINE void tile_dot(xf_type type, const bool asks, size_t rows, size_t panels,
                         const struct dot_tile *t)
 {
+  (void)asks;
   switch (rows << 4 | panels) {
   case 0x81: {
     struct dot_tile lower = *t;
