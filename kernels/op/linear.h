@@ -7,9 +7,7 @@ enum {
   /* From this many rows on, 16-bit weights are widened once for all of them instead of once a tile:
    * exact, so the bits are the same. Fewer do not pay for what the floats take of the first cache.
    */
-  WIDEN_ROWS = 12 * TILE_ROWS,
-  /* As long there is time that memory would take: with more rows arithmetic hides it. */
-  ASKING_ROWS = WIDEN_ROWS
+  WIDEN_ROWS = 12 * TILE_ROWS
 };
 
 /* tile_dot for one type of weights; `_asking`: for what comes next. (Apart, since that takes
@@ -90,7 +88,7 @@ static void widen_i8_panel(size_t n, const int8_t *x, const float *scale, float 
 /* How one type of weights is read. */
 struct weight_kind {
   xf_type type;
-  dot_function dot, asking; /* NULL: its panels must be widened */
+  dot_function dot; /* asking; NULL: its panels must be widened */
 };
 
 static const void *panel_at(const struct xf_linear_args *a, const struct weight_kind *kind,
@@ -131,8 +129,8 @@ static void linear_block(const struct xf_linear_args *a, const struct weight_kin
 {
   const void *w[TILE_PANELS_MAX];
   bool widen_all = !kind->dot || (kind->type != XF_F32 && a->rows >= WIDEN_ROWS);
-  bool asks = kind->dot && a->rows < ASKING_ROWS;
-  dot_function dot = widen_all ? dot_f32 : asks ? kind->asking : kind->dot;
+  dot_function wide = kind->dot ? dot_f32_asking : dot_f32;
+  dot_function dot = widen_all ? wide : kind->dot;
   for (size_t p = 0; p < panels; p++)
     w[p] = widen_all ? widened_at(a, kind, first + p, k0, k, a->scratch + p * k * XF_LANES)
                      : panel_at(a, kind, first + p, k0);
@@ -141,7 +139,7 @@ static void linear_block(const struct xf_linear_args *a, const struct weight_kin
     rows = tile_rows(a->rows - r);
     t.x = a->x + r * a->ldx + k0;
     t.y = a->y + r * a->ldy + first * XF_LANES;
-    if (asks) t.next = ask_after(a, kind, first, panels, k0, k, r, rows);
+    if (kind->dot) t.next = ask_after(a, kind, first, panels, k0, k, r, rows);
     dot(rows, panels, &t);
   }
 }
@@ -194,22 +192,22 @@ static void linear(const struct xf_linear_args *a, const struct weight_kind *kin
 
 static void linear_f32(const struct xf_linear_args *a)
 {
-  linear(a, &(struct weight_kind){XF_F32, dot_f32, dot_f32_asking});
+  linear(a, &(struct weight_kind){XF_F32, dot_f32_asking});
 }
 
 static void linear_f16(const struct xf_linear_args *a)
 {
-  linear(a, &(struct weight_kind){XF_F16, dot_f16, dot_f16_asking});
+  linear(a, &(struct weight_kind){XF_F16, dot_f16_asking});
 }
 
 static void linear_bf16(const struct xf_linear_args *a)
 {
-  linear(a, &(struct weight_kind){XF_BF16, dot_bf16, dot_bf16_asking});
+  linear(a, &(struct weight_kind){XF_BF16, dot_bf16_asking});
 }
 
 static void linear_widened(xf_type type, const struct xf_linear_args *a)
 {
-  linear(a, &(struct weight_kind){type, NULL, NULL});
+  linear(a, &(struct weight_kind){type, NULL});
 }
 
 #endif
