@@ -14,7 +14,7 @@ xf_status xf_kv_page_bytes(xf_type type, size_t page_len, size_t kv_heads, size_
                            size_t *bytes, xf_error *error)
 {
   if (!bytes) return xf_fail(error, XF_E_ARGUMENT, "xf_kv_page_bytes: bytes is NULL");
-  if ((unsigned)type > 31 || !(XF_KV_TYPES >> type & 1))
+  if (!xf_type_is_among(type, XF_KV_TYPES))
     return xf_fail(error, XF_E_UNSUPPORTED, "type: packed pages hold f32, f16, bf16 or i8, not %s",
                    xf_type_name(type));
   if (page_len == 0 || page_len % XF_LANES || page_len > 1 << 20)

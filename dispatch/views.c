@@ -6,10 +6,9 @@ enum { SIZE_MOST = 1 << 30 }; /* of one dimension */
 
 static xf_status check_type(const xf_view *view, const struct xf_view_rule *rule, xf_error *error)
 {
-  unsigned type = (unsigned)view->type;
-  if (type > 31 || !(rule->types >> type & 1))
+  if (!xf_type_is_among(view->type, rule->types))
     return xf_fail(error, XF_E_UNSUPPORTED, "%s: type %s (%u) is not supported here", rule->name,
-                   xf_type_name(view->type), type);
+                   xf_type_name(view->type), (unsigned)view->type);
   size_t size = xf_type_size(view->type);
   if ((uintptr_t)view->data % size != 0)
     return xf_fail(error, XF_E_ARGUMENT, "%s: data %p is not aligned to %zu bytes", rule->name,

@@ -6,6 +6,12 @@
 
 #include "exactflash/tensor.h"
 
+/* Whether a type, which may be any number of a caller, is among the bits 1 << xf_type. */
+static inline bool xf_type_is_among(xf_type type, unsigned types)
+{
+  return (unsigned)type <= 31 && (types >> type & 1);
+}
+
 /* What a view must look like. */
 struct xf_view_rule {
   const char *name; /* for messages: "q" */

@@ -5,6 +5,7 @@
 #include "dispatch/error.h"
 #include "dispatch/memory.h"
 #include "dispatch/options.h"
+#include "dispatch/views.h"
 #include "model/file.h"
 #include "model/workspace.h"
 
@@ -31,7 +32,7 @@ static xf_status read_options(const xf_model_options *given, xf_model_options *o
     return xf_fail(error, XF_E_ARGUMENT, "xf_model_options: chunk %u and q_block %u; at most %d",
                    options->chunk, options->q_block, CHUNK_MAX);
   if (options->cache_type == 0) options->cache_type = XF_F32;
-  if ((unsigned)options->cache_type > 31 || !(XF_KV_TYPES >> options->cache_type & 1))
+  if (!xf_type_is_among(options->cache_type, XF_KV_TYPES))
     return xf_fail(error, XF_E_ARGUMENT,
                    "xf_model_options: cache_type %s is none of f32, f16, bf16, i8",
                    xf_type_name(options->cache_type));
