@@ -29,7 +29,8 @@ size_t xf_linear_scratch_bytes(const xf_context *context, struct xf_linear_rows 
   size_t floats = context->threads * XF_LINEAR_SCRATCH, chunks = chunks_of(rows);
   return (floats + chunks) * sizeof(float) + rows.quantized * sizeof(int32_t) +
          rows.rounded * XF_FAST_PAIRS(rows.k) * sizeof(uint32_t) +
-         chunks * (XF_QUANT_CHUNK / 16) * sizeof(int16_t) + chunks * XF_QUANT_CHUNK;
+         chunks * (XF_QUANT_CHUNK / 16) * sizeof(int16_t) + rows.quantized * xf_quant_ldq(rows.k) +
+         XF_QUANT_ALIGN;
 }
 
 struct xf_linear_scratch xf_linear_scratch_in(void *memory, const xf_context *context,
@@ -43,7 +44,8 @@ struct xf_linear_scratch xf_linear_scratch_in(void *memory, const xf_context *co
   scratch.x.d = (float *)(pairs + rows.rounded * XF_FAST_PAIRS(rows.k));
   scratch.x.totals = (int32_t *)(scratch.x.d + chunks);
   scratch.x.sums = (int16_t *)(scratch.x.totals + rows.quantized);
-  scratch.x.q = (int8_t *)(scratch.x.sums + chunks * (XF_QUANT_CHUNK / 16));
+  uintptr_t q = (uintptr_t)(scratch.x.sums + chunks * (XF_QUANT_CHUNK / 16));
+  scratch.x.q = (int8_t *)((q + XF_QUANT_ALIGN - 1) / XF_QUANT_ALIGN * XF_QUANT_ALIGN);
   return scratch;
 }
 
@@ -89,7 +91,8 @@ static struct xf_quant_rows quantized_row(const struct apply *apply, size_t r)
 {
   struct xf_quant_rows x = apply->scratch->x;
   size_t k = xf_quant_k(apply->w->k), groups = apply->group ? apply->w->k / apply->group : 1;
-  return (struct xf_quant_rows){x.q + r * k, x.d + r * groups, x.sums + r * k / 16, x.totals + r};
+  return (struct xf_quant_rows){x.q + r * xf_quant_ldq(apply->w->k), x.d + r * groups,
+                                x.sums + r * k / 16, x.totals + r};
 }
 
 static void quantize_row(void *arg, size_t slot, size_t r)

@@ -95,7 +95,7 @@ static void evaluate_products(const struct xf_kernels *kernels, xf_type type, fl
                               struct products *out)
 {
   _Alignas(XF_QUANT_ALIGN) unsigned char w[PANELS][PANEL_BYTES];
-  int8_t q[ROWS][K];
+  int8_t q[ROWS][K]; /* K is xf_quant_ldq(K) */
   int16_t sums[ROWS][K / 16] = {{0}};
   int32_t totals[ROWS] = {0};
   float d[ROWS][K / XF_QUANT_CHUNK];

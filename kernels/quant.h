@@ -64,6 +64,13 @@ static inline size_t xf_quant_k(size_t k)
   return (k + XF_QUANT_CHUNK - 1) / XF_QUANT_CHUNK * XF_QUANT_CHUNK;
 }
 
+/* Distance between rows of activations: an odd number of lines, or the first cache would have room
+ * for a few rows only where k is a power of two. */
+static inline size_t xf_quant_ldq(size_t k)
+{
+  return (k + 63) / 64 % 2 ? (k + 63) / 64 * 64 : (k + 63) / 64 * 64 + 64;
+}
+
 /* Bytes of the quants of a panel, behind which its records begin. */
 static inline size_t xf_quant_records_at(struct xf_quant_format format, size_t k)
 {
@@ -79,7 +86,7 @@ static inline size_t xf_quant_panel_bytes(struct xf_quant_format format, size_t 
 
 /* Rows of activations, quantized in groups that share one scale: x[i] ≈ q[i] · d[i / group]. */
 struct xf_quant_rows {
-  int8_t *q;       /* [rows][xf_quant_k(k)], |q| ≤ 127, zeros behind k */
+  int8_t *q;       /* [rows][xf_quant_k(k)], xf_quant_ldq(k) apart; |q| ≤ 127, zeros behind k */
   float *d;        /* [rows][groups]; NaN where the group holds NaN or infinity */
   int16_t *sums;   /* [rows][xf_quant_k(k) / 16]: sums of 16 consecutive q */
   int32_t *totals; /* [rows]: sums of all q, of rows with one group */

@@ -56,12 +56,12 @@ static const void *guarded_panels(const struct quant_case *c)
 
 static struct xf_quant_rows guarded_rows(const struct quant_case *c, size_t shift)
 {
-  const size_t q = c->rows * c->padded, dx = c->rows * c->groups;
-  struct xf_quant_rows x = {arena_cut(&q_arena, q, 1, shift),
+  const size_t q = c->rows * c->padded, dx = c->rows * c->groups, ldq = xf_quant_ldq(c->k);
+  struct xf_quant_rows x = {arena_cut(&q_arena, (c->rows - 1) * ldq + c->padded, 1, shift),
                             arena_copy(&dx_arena, dx, shift, c->dx),
                             arena_cut(&sums_arena, q / 16, sizeof *x.sums, shift),
                             arena_cut(&totals_arena, c->rows, sizeof *x.totals, shift)};
-  memcpy(x.q, c->q, q);
+  for (size_t r = 0; r < c->rows; r++) memcpy(x.q + r * ldq, c->q + r * c->padded, c->padded);
   memcpy(x.sums, c->sums, q / 16 * sizeof *x.sums);
   memcpy(x.totals, c->totals, c->rows * sizeof *x.totals);
   return x;

@@ -21,21 +21,6 @@ XF_INLINE void quant_tile_shape(xf_type type, const int rows, const int panels,
     quant_tile_blocks(f, rows, panels, t);
 }
 
-/* AMX's tiles of blocks are of one panel. */
-XF_INLINE void quant_tile_amx(xf_type type, const struct quant_tile *t)
-{
-  if (type == XF_I8_ROW) {
-    quant_tile_shape(type, AMX_ROW_ROWS, AMX_ROW_PANELS, t);
-    return;
-  }
-  for (int p = 0; p < quant_panels(type, AMX_ROWS); p++) {
-    struct quant_tile one = *t;
-    one.unpacked += p;
-    one.y += p * XF_LANES;
-    quant_tile_shape(type, AMX_ROWS, 1, &one);
-  }
-}
-
 /* Whether tiles of more than 4 rows are the fastest: rows of one scale take more panels instead. */
 XF_INLINE bool quant_is_tall(xf_type type)
 {
@@ -46,7 +31,6 @@ XF_INLINE bool quant_is_tall(xf_type type)
 XF_INLINE size_t quant_rows(xf_type type, size_t rows)
 {
   const bool fours = QUANT_ROWS > 4 && (rows == 8 || rows == 9) && type != XF_Q8_0;
-  if (amx_rows(type) && rows >= amx_rows(type)) return amx_rows(type);
   if (quant_is_tall(type) && rows >= QUANT_ROWS && !fours) return QUANT_ROWS;
   if (QUANT_ROWS >= 4 && rows >= 4) return 4;
   return QUANT_ROWS >= 2 && rows >= 2 ? 2 : 1;
@@ -55,9 +39,7 @@ XF_INLINE size_t quant_rows(xf_type type, size_t rows)
 /* A tile of one type. */
 XF_INLINE void quant_tile(xf_type type, size_t rows, const struct quant_tile *t)
 {
-  if (amx_rows(type) && rows == amx_rows(type))
-    quant_tile_amx(type, t);
-  else if (quant_is_tall(type) && rows == QUANT_ROWS)
+  if (quant_is_tall(type) && rows == QUANT_ROWS)
     quant_tile_shape(type, QUANT_ROWS, quant_panels(type, QUANT_ROWS), t);
   else if (QUANT_ROWS >= 4 && rows == 4)
     quant_tile_shape(type, 4, quant_panels(type, 4), t);
@@ -252,7 +234,7 @@ static void quant_linear(const struct xf_quant_args *a)
   const struct xf_quant_format f = xf_quant_format_of(a->type);
   const size_t k = xf_quant_k(a->k), bytes = xf_quant_panel_bytes(f, a->k);
   struct quant_loops l = {.a = a, .f = f, .apply = quant_tile_of(a->type), .bytes = bytes};
-  l.t = (struct quant_tile){.ldq = k,
+  l.t = (struct quant_tile){.ldq = xf_quant_ldq(a->k),
                             .ldd = f.block ? a->k / f.block : 1,
                             .lds = k / XF_LANES,
                             .records_at = xf_quant_records_at(f, a->k),

@@ -21,17 +21,12 @@ typedef struct q8 {
   __m512i step[2];
 } q8;
 
-/* 4×4, or 6×2 where floats or second integers are kept too. Of AMX 32×2, or two of 16×1. */
+/* 4×4, or 6×2 where floats or second integers are kept too. */
 enum { QUANT_ROWS = 6, QUANT_PANELS_MAX = 4, QUANT_KEEPS_FLOATS = 1 };
-#ifdef XF_AMX
-enum { QUANT_SUMS = 64 };
-#else
 enum { QUANT_SUMS = 16 };
-#endif
 
 XF_INLINE int quant_panels(xf_type type, int rows)
 {
-  if (rows > QUANT_ROWS) return 2;
   return type == XF_I8_ROW || rows < 4 ? 4 : 2;
 }
 

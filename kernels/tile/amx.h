@@ -1,32 +1,34 @@
-/* AMX: products of 16 rows by a panel of 16 columns in one instruction, whose int32 sums are as
- * exact as those of all others. A chunk of 8-bit weights lies in a panel as AMX wants it, and so
- * do unpacked ones. Only a file that defines XF_AMX has such tiles. */
+/* AMX: exact int32 sums of up to 32 rows by two tiles of weights, 64 k in each instruction.
+ *
+ * An instruction takes 16 cycles and most of a vector port, so that what follows the sums decides.
+ * Rows of one scale keep theirs through all of k. Types with a scale for each 32 k must take theirs
+ * out of the tiles as often. Those with a scale for each 256 and sub-scales are multiplied by the
+ * latter when they are unpacked: two planes of bytes, low and high, whose sums last for 256 k. */
 #ifndef XF_TILE_AMX_H
 #define XF_TILE_AMX_H
 
 #include "kernels/quant.h"
+#include "kernels/simd/avx512_int.h"
 
-#ifndef XF_AMX
+enum {
+  AMX_HALF = 16,            /* rows of one tile */
+  AMX_ROWS = 2 * AMX_HALF,  /* most rows at once */
+  AMX_STEP = 64,            /* most k of an instruction */
+  AMX_TILE = 64 * AMX_HALF, /* bytes of so many k of a panel */
+  AMX_DEPTH = 2048,         /* most k unpacked at a time */
+  AMX_NEAR = 256,           /* the same for few rows: the first cache holds them */
+  AMX_MANY = 64             /* what are not few rows */
+};
 
-enum { AMX_ROWS = 0, AMX_ROW_ROWS = 0, AMX_ROW_PANELS = 0 };
+/* Sums of a row by two tiles of weights. */
+typedef int32_t amx_sums[2][XF_LANES];
 
-/* Rows of a type's tiles. */
-XF_INLINE size_t amx_rows(xf_type type)
-{
-  (void)type;
-  return 0;
-}
-
-#else
-
-enum { AMX_ROWS = 16, AMX_ROW_ROWS = 32, AMX_ROW_PANELS = 2 };
-
-/* One scale for a whole row leaves the sums in their registers, so that there are 2 × 2 of them,
- * and instructions need not wait for each other. */
-XF_INLINE size_t amx_rows(xf_type type)
-{
-  return type == XF_I8_ROW ? AMX_ROW_ROWS : AMX_ROWS;
-}
+/* What LDTILECFG reads and STTILECFG writes. */
+struct amx_shapes {
+  uint8_t palette, start_row, reserved[14];
+  uint16_t row_bytes[16];
+  uint8_t rows[16];
+};
 
 /* The compiler knows neither that tile instructions read memory nor, where it does not see it
  * written elsewhere, that they write it. */
@@ -35,92 +37,96 @@ XF_INLINE void amx_fence(const void *memory)
   __asm__ volatile("" : : "r"(memory) : "memory");
 }
 
-/* Until amx_end the thread has registers 0 to 3 for sums, 4 and 5 for rows of x, 6 and 7 for
- * panels.
- */
-static void amx_begin(xf_type type)
+/* The configuration that the thread has: a host may keep one, as llama.cpp does. */
+static struct amx_shapes amx_shapes_now(void)
 {
-  enum { SUMS = 4, ROWS = 6, REGISTERS = 8 };
-  const struct xf_quant_format f = xf_quant_format_of(type);
-  const uint8_t depth = f.block ? (uint8_t)f.sub : 2 * XF_QUANT_CHUNK; /* k of an instruction */
-  struct {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-  } shapes = {.palette = 1};
-  for (int i = 0; i < REGISTERS; i++) {
-    bool x = i >= SUMS && i < ROWS;
-    shapes.row_bytes[i] = x ? depth : 4 * XF_LANES;
-    shapes.rows[i] = i < ROWS ? AMX_ROWS : depth / 4;
-  }
+  struct amx_shapes shapes;
+  _tile_storeconfig(&shapes);
   amx_fence(&shapes);
-  _tile_loadconfig(&shapes);
+  return shapes;
 }
 
-static void amx_end(void)
+/* One without shapes releases the tiles. */
+static void amx_configure(const struct amx_shapes *shapes)
 {
-  _tile_release();
+  amx_fence(shapes);
+  _tile_loadconfig(shapes);
 }
 
-/* sums = the products of a sub-block: 16 rows of x by signed weights. */
-XF_INLINE void amx_chunk(const w16 *w, const int8_t *q, size_t ldq, v16i *sums)
+/* Registers 0 to 3 for sums, 4 and 5 for 16 rows of x each, 6 and 7 for weights, of `depth` k an
+ * instruction. */
+static struct amx_shapes amx_shapes_of(size_t depth)
 {
-  amx_fence(w);
-  _tile_zero(0);
-  _tile_loadd(4, q, ldq);
-  _tile_loadd(6, w, 64);
-  _tile_dpbssd(0, 4, 6);
-  _tile_stored(0, sums, 64);
-  amx_fence(sums);
+  struct amx_shapes s = {.palette = 1};
+  for (int i = 0; i < 8; i++) {
+    const bool x = i == 4 || i == 5;
+    s.rows[i] = i < 6 ? AMX_HALF : (uint8_t)(depth / 4);
+    s.row_bytes[i] = x ? (uint16_t)depth : 4 * XF_LANES;
+  }
+  return s;
 }
 
-/* The sums in registers += the products of 64 k. */
-XF_INLINE void amx_row_step(const uint8_t *w0, const uint8_t *w1, const int8_t *q, size_t ldq)
+struct amx_tile {
+  const int8_t *q;  /* [rows], ldq apart */
+  size_t ldq, rows; /* AMX_HALF or AMX_ROWS */
+};
+
+/* Sums += the products of one instruction's k by b0 and b1 [k/4][16][4], signed or not. */
+XF_INLINE void amx_upper(const bool signed0, const bool signed1, const struct amx_tile *t, size_t k,
+                         const void *b0, const void *b1)
 {
-  _tile_loadd(4, q, ldq);
-  _tile_loadd(6, w0, 64);
-  _tile_dpbsud(0, 4, 6);
-  _tile_loadd(7, w1, 64);
-  _tile_dpbsud(1, 4, 7);
-  _tile_loadd(5, q + AMX_ROWS * ldq, ldq);
-  _tile_dpbsud(2, 5, 6);
-  _tile_dpbsud(3, 5, 7);
+  _tile_loadd(4, t->q + k, t->ldq);
+  _tile_loadd(6, b0, 64);
+  if (signed0)
+    _tile_dpbssd(0, 4, 6);
+  else
+    _tile_dpbsud(0, 4, 6);
+  _tile_loadd(7, b1, 64);
+  if (signed1)
+    _tile_dpbssd(1, 4, 7);
+  else
+    _tile_dpbsud(1, 4, 7);
 }
 
-/* The same of a last chunk of 32 k, with zeros behind it. */
-XF_INLINE void amx_row_rest(const uint8_t *w0, const uint8_t *w1, const int8_t *q, size_t ldq)
+/* The same weights by the rows from AMX_HALF on. */
+XF_INLINE void amx_lower(const bool signed0, const bool signed1, const struct amx_tile *t, size_t k)
 {
-  enum { W = XF_QUANT_CHUNK * XF_LANES, Q = 2 * XF_QUANT_CHUNK };
-  _Alignas(64) uint8_t w[AMX_ROW_PANELS][2 * W] = {0};
-  _Alignas(64) int8_t x[AMX_ROW_ROWS][Q] = {0};
-  memcpy(w[0], w0, W), memcpy(w[1], w1, W);
-  for (size_t r = 0; r < AMX_ROW_ROWS; r++) memcpy(x[r], q + r * ldq, XF_QUANT_CHUNK);
-  amx_fence(w), amx_fence(x);
-  amx_row_step(w[0], w[1], x[0], Q);
+  _tile_loadd(5, t->q + AMX_HALF * t->ldq + k, t->ldq);
+  if (signed0)
+    _tile_dpbssd(2, 5, 6);
+  else
+    _tile_dpbsud(2, 5, 6);
+  if (signed1)
+    _tile_dpbssd(3, 5, 7);
+  else
+    _tile_dpbsud(3, 5, 7);
 }
 
-/* dot [AMX_ROW_ROWS][AMX_ROW_PANELS] = the products of all of k, 8 bits. */
-XF_INLINE void amx_row(const uint8_t *const *w, const int8_t *q, size_t ldq, size_t chunks,
-                       v16i *dot)
+XF_INLINE void amx_step(const bool signed0, const bool signed1, const struct amx_tile *t, size_t k,
+                        const void *b0, const void *b1)
 {
-  const size_t w_step = 2 * XF_QUANT_CHUNK * XF_LANES, q_step = 2 * XF_QUANT_CHUNK,
-               steps = chunks / 2, next = AMX_ROW_PANELS * sizeof *dot;
+  amx_upper(signed0, signed1, t, k, b0, b1);
+  if (t->rows == AMX_ROWS) amx_lower(signed0, signed1, t, k);
+}
+
+XF_INLINE void amx_zero(const struct amx_tile *t)
+{
   _tile_zero(0);
   _tile_zero(1);
+  if (t->rows == AMX_HALF) return;
   _tile_zero(2);
   _tile_zero(3);
-  for (size_t i = 0; i < steps; i++)
-    amx_row_step(w[0] + i * w_step, w[1] + i * w_step, q + i * q_step, ldq);
-  if (chunks % 2)
-    amx_row_rest(w[0] + steps * w_step, w[1] + steps * w_step, q + steps * q_step, ldq);
-  v16i *below = dot + AMX_ROWS * AMX_ROW_PANELS;
-  _tile_stored(0, dot, next);
-  _tile_stored(1, dot + 1, next);
-  _tile_stored(2, below, next);
-  _tile_stored(3, below + 1, next);
-  amx_fence(dot);
 }
 
-#endif
+XF_INLINE void amx_store(const struct amx_tile *t, amx_sums *dot)
+{
+  _tile_stored(0, dot[0][0], sizeof *dot);
+  _tile_stored(1, dot[0][1], sizeof *dot);
+  if (t->rows == AMX_ROWS) {
+    _tile_stored(2, dot[AMX_HALF][0], sizeof *dot);
+    _tile_stored(3, dot[AMX_HALF][1], sizeof *dot);
+  }
+  amx_fence(dot);
+}
 
 #endif

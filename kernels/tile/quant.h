@@ -160,12 +160,6 @@ XF_INLINE void quant_products(struct xf_quant_format f, const int rows, const in
 {
   const int halves = XF_QUANT_CHUNK / f.sub, pairs = 4 / halves, first = pairs * half;
   const size_t sub = chunk * (size_t)halves + (size_t)half;
-#ifdef XF_AMX
-  if (rows == AMX_ROWS) {
-    amx_chunk(&t->unpacked->w[sub * f.sub / 8], t->x.q + sub * f.sub, t->ldq, dot);
-    return;
-  }
-#endif
   quant_begin(f, rows, panels, t, chunk, half == 0, half == halves - 1, dot);
   if (quant_unpacks(f, rows))
     quant_dot_unpacked(f, rows, panels, t, sub, dot);
@@ -177,12 +171,6 @@ XF_INLINE void quant_products(struct xf_quant_format f, const int rows, const in
 XF_INLINE void quant_row_products(struct xf_quant_format f, const int rows, const int panels,
                                   const struct quant_tile *t, d16 *dot)
 {
-#ifdef XF_AMX
-  if (rows == AMX_ROW_ROWS) {
-    amx_row(t->w, t->x.q, t->ldq, t->chunks, dot);
-    return;
-  }
-#endif
   XF_UNROLL
   for (int i = 0; i < rows * panels; i++) dot[i] = d16_begin(v16i_zero());
   for (size_t chunk = 0; chunk < t->chunks; chunk++)

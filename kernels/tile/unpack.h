@@ -1,10 +1,10 @@
-/* Weights of 5 and 6 bits, and all that go by AMX, are unpacked once for many rows. Instructions
- * that multiply unsigned by signed bytes have the weights signed then, less their zero, and q + 128
- * for q: what that adds, 128 · Σ w, does not depend on the row. */
+/* Weights of 5 and 6 bits are unpacked once for many rows. Instructions that multiply unsigned by
+ * signed bytes have the weights signed then, less their zero, and q + 128 for q: what that adds,
+ * 128 · Σ w, does not depend on the row. */
 #ifndef XF_TILE_UNPACK_H
 #define XF_TILE_UNPACK_H
 
-#include "kernels/tile/amx.h"
+#include "kernels/quant.h"
 
 enum {
   QUANT_TALL = 4,     /* as many rows at least */
@@ -35,13 +35,13 @@ static struct quant_unpacked *quant_unpacked_in(float *scratch)
 /* Whether a tile takes its weights from there. */
 XF_INLINE bool quant_unpacks(struct xf_quant_format f, const int rows)
 {
-  return f.block && rows >= QUANT_TALL && (rows == AMX_ROWS || (f.bits > 4 && f.bits < 8));
+  return f.bits > 4 && f.bits < 8 && rows >= QUANT_TALL;
 }
 
 /* Whether they are signed there, and its rows q + 128. */
 XF_INLINE bool quant_turns(struct xf_quant_format f, const int rows)
 {
-  return QUANT_TURNS && f.zero && quant_unpacks(f, rows) && rows != AMX_ROWS;
+  return QUANT_TURNS && f.zero && quant_unpacks(f, rows);
 }
 
 /* Sub-scale, or sub-minimum, i of a block. */
