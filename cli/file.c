@@ -1,13 +1,13 @@
 #include "cli/file.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/report.h"
+#include "cli/unfinished.h"
 
 static int read_stream(FILE *stream, const char *path, char **data, size_t *bytes)
 {
@@ -64,7 +64,7 @@ static FILE *open_temporary(struct xf_cli_output *output)
   output->temporary = malloc(size);
   if (!output->temporary) return NULL;
   snprintf(output->temporary, size, "%s.%ld.tmp", output->target, (long)getpid());
-  int fd = open(output->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  int fd = xf_cli_unfinished_create(output->temporary);
   if (fd >= 0) return fdopen(fd, "wb");
   free(output->temporary);
   output->temporary = NULL;
@@ -104,7 +104,8 @@ int xf_cli_output_commit(struct xf_cli_output *output)
     output->stream = NULL;
     failed |= fclose(stream);
   }
-  if (!failed && output->temporary) failed = rename(output->temporary, output->target);
+  if (!failed && output->temporary)
+    failed = xf_cli_unfinished_rename(output->temporary, output->target);
   if (failed) return cannot_write(output);
   free(output->temporary);
   output->temporary = NULL;
@@ -114,7 +115,7 @@ int xf_cli_output_commit(struct xf_cli_output *output)
 void xf_cli_output_discard(struct xf_cli_output *output)
 {
   if (output->stream && output->stream != stdout) fclose(output->stream);
-  if (output->temporary) unlink(output->temporary);
+  if (output->temporary) xf_cli_unfinished_remove(output->temporary);
   free(output->temporary);
   free(output->target);
   *output = (struct xf_cli_output){0};

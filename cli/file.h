@@ -9,7 +9,8 @@
 int xf_cli_read_file(const char *path, char **data, size_t *bytes);
 
 /* A regular file is written under a temporary name beside it and takes its place when it is
- * complete; "-" is stdout, and pipes and devices are written straight away. */
+ * complete, and is removed by a signal that ends the program before; "-" is stdout, and pipes and
+ * devices are written straight away. */
 struct xf_cli_output {
   const char *path; /* as the user wrote it, for messages */
   FILE *stream;

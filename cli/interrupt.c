@@ -6,6 +6,8 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "cli/unfinished.h"
+
 static volatile sig_atomic_t arrived;
 /* A pipe that a signal writes to, so that waiting for a file wakes up whichever thread the signal
  * went to and however early it came. */
@@ -19,9 +21,15 @@ static void note(int signal)
   errno = code;
 }
 
-static void watch(int signal, int flags)
+static void note_once(int signal)
 {
-  struct sigaction old, action = {.sa_handler = note, .sa_flags = SA_RESTART | flags};
+  xf_cli_unfinished_end_by(signal);
+  note(signal);
+}
+
+static void watch(int signal, void (*handler)(int))
+{
+  struct sigaction old, action = {.sa_handler = handler, .sa_flags = SA_RESTART};
   sigemptyset(&action.sa_mask);
   if (sigaction(signal, NULL, &old) == 0 && old.sa_handler == SIG_IGN) return;
   sigaction(signal, &action, NULL);
@@ -29,22 +37,18 @@ static void watch(int signal, int flags)
 
 void xf_cli_interrupt_watch(void)
 {
-  watch(SIGINT, (int)SA_RESETHAND);
-  watch(SIGTERM, (int)SA_RESETHAND);
-  watch(SIGHUP, (int)SA_RESETHAND);
+  for (const int *s = xf_cli_ending_signals; *s; s++) watch(*s, note_once);
 }
 
 void xf_cli_interrupt_hold(void)
 {
-  watch(SIGINT, 0);
-  watch(SIGTERM, 0);
-  watch(SIGHUP, 0);
+  for (const int *s = xf_cli_ending_signals; *s; s++) watch(*s, note);
 }
 
 void xf_cli_interrupt_live_on(void)
 {
   if (bell[0] < 0 && pipe2(bell, O_CLOEXEC | O_NONBLOCK) != 0) bell[0] = bell[1] = -1;
-  watch(SIGINT, 0);
+  watch(SIGINT, note);
 }
 
 int xf_cli_interrupted(void)

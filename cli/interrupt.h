@@ -1,5 +1,6 @@
 /* Ctrl-C: the first one asks the program to stop at the next token or chunk, the second kills it,
- * except in a command that lives on, or has a file that must not be left half written. */
+ * except in a command that lives on, or has the library write a file that must not be left half
+ * written. What is unfinished (cli/unfinished.h) goes with the program. */
 #ifndef XF_CLI_INTERRUPT_H
 #define XF_CLI_INTERRUPT_H
 

@@ -3,8 +3,11 @@
 
 import json
 import os
+import signal
+import subprocess
+import time
 
-from cli_support import Case, TerminalCase, main
+from cli_support import COMMAND, TIMEOUT, Case, TerminalCase, environment, main
 
 LAYERS = 12
 PER_LAYER = {"rms_norm": 2, "linear": 4, "rotary_embedding": 1, "kv_write": 1, "silu_mul": 1,
@@ -72,6 +75,31 @@ class Terminal(TerminalCase):
         self.assertEqual(code, 130)
         with open(path, encoding="utf-8") as file:
             json.load(file)
+
+    def test_ended(self):
+        """By a second Ctrl-C, at once: no file is left that is not whole, the trace or another."""
+        ids = ["--ids", ",".join(1000 * ["5"]), "-o", self.path("logits.npy")]
+        for arguments, stage in ((["logits", *ids], "reading"),
+                                 (["generate", "-p", 500 * "Once "], "reading"),
+                                 (["bench", "--tune"], "attention")):
+            # Many, because two that come while the program waits for a CPU are one.
+            code, out, _ = self.shown(*arguments, "--trace", self.path("trace.json"), "--threads",
+                                      "1", "--isa", "scalar", interrupt_after=stage,
+                                      signals=20 * [signal.SIGINT])
+            self.assertEqual((code, out, os.listdir(self.folder)), (-signal.SIGINT, b"", []),
+                             arguments[0])
+
+    def test_ended_unwatched(self):
+        """bench memory knows no first Ctrl-C that only asks: each ends it."""
+        with subprocess.Popen([*COMMAND, "bench", "memory", "--run-to", "1024", "--trace",
+                               self.path("trace.json")], stdout=subprocess.PIPE,
+                              env=environment()) as process:
+            while process.poll() is None and not os.listdir(self.folder):
+                time.sleep(0.001)
+            process.send_signal(signal.SIGINT)
+            out, _ = process.communicate(timeout=TIMEOUT)
+        self.assertEqual((process.returncode, out, os.listdir(self.folder)),
+                         (-signal.SIGINT, b"", []))
 
 
 if __name__ == "__main__":
