@@ -14,7 +14,7 @@ STORIES = os.path.join(os.environ.get("XF_FIXTURES", os.path.join(SOURCE, "../sh
                        "stories260k/hf")
 # An emulator has no time for more than its own instruction set, one configuration after the other.
 EMULATED_BITS = "--isa neon --threads 1" if EMULATED else ""
-TYPES = "none f16 bf16 i8_row q8_0 q4_0 q4_k q6_k"
+TYPES = "none f16 bf16 i8_row q8_0 q4_0 q4_1 q5_0 q5_1 q4_k q5_k q6_k"
 EMULATED_TYPES = "i8_row q8_0 q4_k"  # of the demo model, the larger of the two
 PROGRAM = """
 set -euo pipefail
