@@ -7,7 +7,10 @@ enum {
   /* From this many rows on, 16-bit weights are widened once for all of them instead of once a tile:
    * exact, so the bits are the same. Fewer do not pay for what the floats take of the first cache.
    */
-  WIDEN_ROWS = 12 * TILE_ROWS
+  WIDEN_ROWS = 12 * TILE_ROWS,
+  /* Where there are so many rows, so many at once, or twice as many at most, take a block of k by
+   * all panels: of more, or of more k, x would not stay in the second cache. */
+  LINEAR_ROWS = 128
 };
 
 /* tile_dot for one type of weights; `_asking`: for what comes next. (Apart, since that takes
@@ -111,36 +114,46 @@ static const void *widened_at(const struct xf_linear_args *a, const struct weigh
   return y;
 }
 
-/* What rows r … r + rows − 1 ask for: their share of the panels that come after the block of
- * linear_block. */
+/* Blocks [k0, k0 + k) of panels [first, first + panels), and those whose turn comes then. */
+struct linear_part {
+  size_t first, panels, k0, k;
+  size_t next, next_k0;
+};
+
+/* What rows r … r + rows − 1 ask for: their share of what comes next. */
 static struct asking ask_after(const struct xf_linear_args *a, const struct weight_kind *kind,
-                               size_t first, size_t panels, size_t k0, size_t k, size_t r,
-                               size_t rows)
+                               const struct linear_part *part, size_t r, size_t rows)
 {
   size_t row = XF_LANES * element_size(kind->type);
-  bool deeper = k0 + k < a->k; /* else the next panels, maybe behind the last one */
-  uintptr_t at = (uintptr_t)a->w + (deeper ? first * a->k + k0 + k : (first + panels) * a->k) * row;
-  return asking_share(at, a->k * row, k, row, r, rows, a->rows);
+  uintptr_t at = (uintptr_t)a->w + (part->next * a->k + part->next_k0) * row;
+  return asking_share(at, a->k * row, part->k, row, r, rows, a->rows);
 }
 
-/* Whole panels first … first + panels − 1, all rows, k of [k0, k0 + k). */
+/* Whether weights are widened before the tiles take them. */
+static bool widens(const struct weight_kind *kind, size_t rows)
+{
+  return !kind->dot || (kind->type != XF_F32 && rows >= WIDEN_ROWS);
+}
+
+/* All rows by whole panels. */
 static void linear_block(const struct xf_linear_args *a, const struct weight_kind *kind,
-                         size_t first, size_t panels, size_t k0, size_t k)
+                         const struct linear_part *part)
 {
   const void *w[TILE_PANELS_MAX];
-  bool widen_all = !kind->dot || (kind->type != XF_F32 && a->rows >= WIDEN_ROWS);
+  const size_t k0 = part->k0, k = part->k, column = part->first * XF_LANES;
+  const bool widen_all = widens(kind, a->rows);
   dot_function wide = kind->dot ? dot_f32_asking : dot_f32;
   dot_function dot = widen_all ? wide : kind->dot;
-  for (size_t p = 0; p < panels; p++)
-    w[p] = widen_all ? widened_at(a, kind, first + p, k0, k, a->scratch + p * k * XF_LANES)
-                     : panel_at(a, kind, first + p, k0);
+  for (size_t p = 0; p < part->panels; p++)
+    w[p] = widen_all ? widened_at(a, kind, part->first + p, k0, k, a->scratch + p * k * XF_LANES)
+                     : panel_at(a, kind, part->first + p, k0);
   struct dot_tile t = {.ldx = a->ldx, .w = w, .k = k, .ldy = a->ldy, .add = k0 > 0};
   for (size_t r = 0, rows; r < a->rows; r += rows) {
     rows = tile_rows(a->rows - r);
     t.x = a->x + r * a->ldx + k0;
-    t.y = a->y + r * a->ldy + first * XF_LANES;
-    if (kind->dot) t.next = ask_after(a, kind, first, panels, k0, k, r, rows);
-    dot(rows, panels, &t);
+    t.y = a->y + r * a->ldy + column;
+    if (kind->dot) t.next = ask_after(a, kind, part, r, rows);
+    dot(rows, part->panels, &t);
   }
 }
 
@@ -175,19 +188,41 @@ static size_t panels_for(size_t rows, size_t left)
   return 1;
 }
 
-static void linear(const struct xf_linear_args *a, const struct weight_kind *kind)
+/* Some rows by k [from, end) of all whole panels. */
+static void linear_depth(const struct xf_linear_args *a, const struct weight_kind *kind,
+                         size_t from, size_t end)
 {
-  size_t whole = a->n / XF_LANES, rest = a->n % XF_LANES;
+  const size_t whole = a->n / XF_LANES;
   /* Tiles of four rows or more take at most XF_WIDEN_PANELS panels, those of fewer maybe more. */
-  size_t tall = kind->dot || a->rows > 4 ? a->rows : 4;
-  for (size_t p = 0, panels; p < whole; p += panels) {
-    panels = panels_for(tile_rows(tall), whole - p);
-    for (size_t k0 = 0; k0 < a->k; k0 += XF_BLOCK) {
-      size_t k = a->k - k0 < XF_BLOCK ? a->k - k0 : XF_BLOCK;
-      linear_block(a, kind, p, panels, k0, k);
+  const size_t tall = kind->dot || a->rows > 4 ? a->rows : 4;
+  struct linear_part part = {0};
+  for (; part.first < whole; part.first += part.panels) {
+    part.panels = panels_for(tile_rows(tall), whole - part.first);
+    for (part.k0 = from; part.k0 < end; part.k0 += part.k) {
+      part.k = end - part.k0 < XF_BLOCK ? end - part.k0 : XF_BLOCK;
+      const bool deeper = part.k0 + part.k < end, last = part.first + part.panels == whole;
+      part.next = deeper ? part.first : last ? 0 : part.first + part.panels;
+      part.next_k0 = deeper ? part.k0 + part.k : last ? end : from;
+      linear_block(a, kind, &part);
     }
   }
-  if (rest) linear_tail(a, kind, whole, rest);
+}
+
+static void linear(const struct xf_linear_args *a, const struct weight_kind *kind)
+{
+  const size_t most = widens(kind, a->rows) ? 2 * LINEAR_ROWS : LINEAR_ROWS;
+  const size_t turns = a->rows < most ? 1 : a->rows / most,
+               depth = a->rows < most ? a->k : XF_BLOCK;
+  struct xf_linear_args some = *a;
+  for (size_t r = 0; r < a->rows; r += some.rows) {
+    const size_t tiles = (a->rows / turns + TILE_ROWS - 1) / TILE_ROWS;
+    some.rows = a->rows - r < tiles * TILE_ROWS ? a->rows - r : tiles * TILE_ROWS;
+    some.x = a->x + r * a->ldx;
+    some.y = a->y + r * a->ldy;
+    for (size_t k = 0; k < a->k; k += depth)
+      linear_depth(&some, kind, k, a->k - k < depth ? a->k : k + depth);
+    if (a->n % XF_LANES) linear_tail(&some, kind, a->n / XF_LANES, a->n % XF_LANES);
+  }
 }
 
 static void linear_f32(const struct xf_linear_args *a)
