@@ -1,27 +1,41 @@
 /* AMX for rows by sixteens, VNNI for what is left of them. */
 #include "kernels/op/amx.h"
 
-static void linear(const struct xf_quant_args *a)
+/* [first, first + rows) of a's rows. */
+static struct xf_quant_args rows_of(const struct xf_quant_args *a, size_t first, size_t rows)
 {
   const struct xf_quant_format f = xf_quant_format_of(a->type);
-  struct xf_quant_args tall = *a, rest = *a;
-  rest.rows = a->rows % AMX_HALF;
-  tall.rows -= rest.rows;
-  if (tall.rows) {
-    const struct amx_shapes before = amx_shapes_now(),
-                            shapes = amx_shapes_of(f.block == XF_QUANT_CHUNK ? f.block : AMX_STEP);
-    amx_configure(&shapes);
-    amx_linear(&tall);
-    amx_configure(&before);
+  struct xf_quant_args some = *a;
+  some.rows = rows;
+  some.x.q += first * xf_quant_ldq(a->k);
+  some.x.d += first * (f.block ? a->k / f.block : 1);
+  some.x.sums += first * (xf_quant_k(a->k) / XF_LANES);
+  some.x.totals += first;
+  some.y += first * a->ldy;
+  return some;
+}
+
+static void by_amx(const struct xf_quant_args *a)
+{
+  const size_t turns = (a->rows * xf_quant_ldq(a->k) + AMX_NEAR_BYTES - 1) / AMX_NEAR_BYTES,
+               most = (a->rows / turns + AMX_ROWS - 1) / AMX_ROWS * AMX_ROWS;
+  const bool chunks = xf_quant_format_of(a->type).block == XF_QUANT_CHUNK;
+  const struct amx_shapes before = amx_shapes_now(),
+                          shapes = amx_shapes_of(chunks ? XF_QUANT_CHUNK : AMX_STEP);
+  amx_configure(&shapes);
+  for (size_t r = 0; r < a->rows; r += most) {
+    const struct xf_quant_args some = rows_of(a, r, a->rows - r < most ? a->rows - r : most);
+    amx_linear(&some);
   }
-  if (rest.rows == 0) return;
-  const size_t groups = f.block ? a->k / f.block : 1;
-  rest.x.q += tall.rows * xf_quant_ldq(a->k);
-  rest.x.d += tall.rows * groups;
-  rest.x.sums += tall.rows * (xf_quant_k(a->k) / XF_LANES);
-  rest.x.totals += tall.rows;
-  rest.y += tall.rows * a->ldy;
-  xf_quant_avx512vnni.linear(&rest);
+  amx_configure(&before);
+}
+
+static void linear(const struct xf_quant_args *a)
+{
+  const size_t rest = a->rows % AMX_HALF, tall = a->rows - rest;
+  const struct xf_quant_args first = rows_of(a, 0, tall), last = rows_of(a, tall, rest);
+  if (tall) by_amx(&first);
+  if (rest) xf_quant_avx512vnni.linear(&last);
 }
 
 static void quantize(size_t k, size_t group, const float *x, struct xf_quant_rows row)
