@@ -158,6 +158,7 @@ void xf_tile_partial(const xf_context *context, const struct xf_tile *t, size_t 
                                    .v_stride = keys->v_stride,
                                    .k_stride = keys->k_stride,
                                    .fresh = r0 == 0 && most >= WORTH_ASKING,
+                                   .far = context->far_cache && most >= WORTH_ASKING,
                                    .packed = scratch->k,
                                    .c = adjusted ? to_base_2 : scale * to_base_2,
                                    .scale = scale,

@@ -47,6 +47,7 @@ xf_status xf_context_create(const xf_context_options *given, xf_context **out, x
   xf_context *context = xf_alloc_zeroed(1, sizeof *context);
   if (!context) return xf_fail(error, XF_E_MEMORY, "out of memory for a context");
   context->kernels = kernels;
+  context->far_cache = xf_isa_far_cache();
   if (options.fast) context->fast = xf_isa_fast(kernels);
   context->threads = options.threads ? options.threads : xf_default_threads();
   context->parallel_for = options.parallel_for;

@@ -8,6 +8,7 @@
 struct xf_context {
   const struct xf_kernels *kernels;
   const struct xf_fast_kernels *fast; /* NULL: not asked for, or this CPU has none */
+  bool far_cache;                     /* xf_isa_far_cache */
   uint32_t threads;
   xf_parallel_for parallel_for;
   void *pool;

@@ -119,6 +119,12 @@ const struct xf_fast_kernels *xf_isa_fast(const struct xf_kernels *kernels)
 
 #endif
 
+bool xf_isa_far_cache(void)
+{
+  const struct cpuinfo_core *core = cpuinfo_initialize() ? cpuinfo_get_core(0) : NULL;
+  return core && core->vendor == cpuinfo_vendor_intel;
+}
+
 const size_t xf_isa_count = sizeof xf_isas / sizeof *xf_isas;
 
 const char *xf_isa_name(size_t index)

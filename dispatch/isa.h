@@ -17,6 +17,10 @@ extern const size_t xf_isa_count;
 /* The kernels of fast mode of that ISA, which the CPU has; NULL: the CPU or the ISA has none. */
 const struct xf_fast_kernels *xf_isa_fast(const struct xf_kernels *kernels);
 
+/* Whether tiles gain by asking the second cache for what they use some steps later: Intel's take
+ * some cycles more to answer than AMD's, which gain nothing (docs/performance.md). */
+bool xf_isa_far_cache(void);
+
 /* name NULL: XF_ISA, else the best. */
 xf_status xf_isa_choose(const char *name, const struct xf_kernels **out, xf_error *error);
 

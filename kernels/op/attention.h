@@ -250,7 +250,8 @@ static void attention_values_range(const struct xf_attention_args *a, size_t r, 
                          .from = from,
                          .to = to,
                          .ld = ld,
-                         .resume = resume};
+                         .resume = resume,
+                         .ahead = a->far ? XF_LANES * a->v_stride * element_size(a->type) : 0};
   values_function values = tiles_of[a->type].values[a->fresh];
   for (size_t panels; t.column < ld; t.column += panels * XF_LANES) {
     panels = ld - t.column >= TILE_VALUE_PANELS * XF_LANES ? TILE_VALUE_PANELS : 1;

@@ -32,6 +32,8 @@ struct value_tile {
   float *acc; /* [rows][ld] */
   size_t ld;
   bool resume;
+  size_t
+      ahead; /* bytes from a row of v to the one that a tile asks for, if it asks for no others */
   /* Of v, where the tile asks for what comes next. Last, since compilers write the fields in front
    * in pairs, of which a CPU hands on no part to a load in the next instructions. */
   size_t panels;
@@ -95,6 +97,13 @@ XF_INLINE const char *value_row(xf_type type, const struct value_tile *t, size_t
 XF_INLINE int value_lines(xf_type type, const int panels)
 {
   return (int)(((size_t)panels * XF_LANES * element_size(type) + 63) / 64);
+}
+
+/* Asks for so many panels of a row of v. */
+XF_INLINE void value_ask(xf_type type, const int panels, const char *v)
+{
+  XF_UNROLL
+  for (int i = 0; i < value_lines(type, panels); i++) __builtin_prefetch(v + 64 * i);
 }
 
 /* What a tile of so many panels of columns asks for from row j of v on, where 16 rows begin: rows

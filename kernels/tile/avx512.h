@@ -111,7 +111,7 @@ XF_INLINE void tile_dot(xf_type type, const bool asks, size_t rows, size_t panel
 XF_INLINE void tile_values_shape(xf_type type, const bool asks, const int rows, const int panels,
                                  const struct value_tile *t)
 {
-  const size_t step = t->v_stride * element_size(type);
+  const size_t step = t->v_stride * element_size(type), ahead = asks ? 0 : t->ahead;
   __m512 sum[24];
   XF_UNROLL
   for (int i = 0; i < rows * panels; i++) {
@@ -126,6 +126,7 @@ XF_INLINE void tile_values_shape(xf_type type, const bool asks, const int rows, 
     for (end = end < t->to ? end : t->to; j < end; j++, v += step) {
       __m512 row[TILE_VALUE_PANELS], scale = row_scale(type, panel, j);
       if (asks) ask_step(&next, value_lines(type, panels));
+      if (ahead) value_ask(type, panels, v + ahead);
       row[0] = row_lanes(type, v, 0, scale);
       XF_UNROLL
       for (size_t i = 1; i < (size_t)panels; i++) row[i] = row_lanes(type, v, i * XF_LANES, scale);
