@@ -1,4 +1,5 @@
-/* Linear layers of 8- and 4-bit weights by AMX: what lies around the tiles' sums. */
+/* Linear layers of 8- and 4-bit weights by AMX: what becomes of the tiles' sums, unpacking, and the
+ * loops over rows by sixteens. */
 #ifndef XF_OP_AMX_H
 #define XF_OP_AMX_H
 
@@ -33,7 +34,7 @@ static struct amx_tile amx_rows_at(const struct xf_quant_args *a, size_t r, size
 
 /* A tile whose sums become floats while the next one is multiplied. */
 struct amx_sum {
-  amx_sums dot[AMX_ROWS];
+  _Alignas(64) amx_sums dot[AMX_ROWS];
   size_t rows;
   const float *dx;
   const int32_t *totals;
@@ -85,7 +86,7 @@ static void amx_i8_row(const struct xf_quant_args *a)
 {
   const struct xf_quant_format f = xf_quant_format_of(XF_I8_ROW);
   const size_t bytes = xf_quant_panel_bytes(f, a->k), records = xf_quant_records_at(f, a->k);
-  _Alignas(64) struct amx_sum sums[2];
+  struct amx_sum sums[2];
   struct amx_sum *s = &sums[0], *before = &sums[1];
   before->rows = 0;
   for (size_t column = 0; column < a->n; column += 2 * XF_LANES) {
@@ -110,8 +111,8 @@ static void amx_i8_row(const struct xf_quant_args *a)
 
 /* Some k of a panel. */
 struct amx_weights {
-  _Alignas(
-      64) uint8_t b[2][AMX_DEPTH * XF_LANES]; /* u − zero, one of them; or low and high bytes */
+  /* u − zero, one of them; or low and high bytes. */
+  _Alignas(64) uint8_t b[2][AMX_DEPTH * XF_LANES];
   v16 d[AMX_DEPTH / XF_QUANT_CHUNK], m[AMX_DEPTH / XF_QUANT_CHUNK]; /* of a block */
   v16i minima[AMX_DEPTH / XF_QUANT_CHUNK]; /* of sub-blocks, as v16i_pairs */
 };
