@@ -9,6 +9,7 @@
 #include "tests/quant_case.h"
 
 enum { MOST_ROWS = 70, MOST_K = 1536, MOST_N = 120, MOST_GAP = 5, LONGEST_ROW = 131072 };
+enum { MANY_LONG = 17 };
 
 static struct arena w_arena, q_arena, dx_arena, sums_arena, totals_arena, y_arena, scratch_arena;
 
@@ -16,7 +17,7 @@ static int set_up(void **state)
 {
   (void)state;
   w_arena = arena_new((size_t)8 * LONGEST_ROW);
-  q_arena = arena_new(2 * LONGEST_ROW);
+  q_arena = arena_new((size_t)MANY_LONG * (LONGEST_ROW + 64) / 4);
   dx_arena = arena_new(LONGEST_ROW);
   sums_arena = arena_new(LONGEST_ROW);
   totals_arena = arena_new(MOST_ROWS);
@@ -169,20 +170,23 @@ static void test_numbers(void **state)
   }
 }
 
-/* The longest row of one scale, at the greatest sums. */
+/* The longest rows of one scale, at the greatest sums. */
 static void test_longest_row(void **state)
 {
   (void)state;
   struct rng rng = {4};
-  for (size_t k = LONGEST_ROW - 1; k <= LONGEST_ROW; k++) {
-    struct problem p = {quant_case_new(&rng, &quant_types[0], QUANT_RANDOM, 1, k, 3), 3, 0,
-                        (float[3]){0}};
+  for (size_t i = 0; i < 4; i++) {
+    const size_t k = LONGEST_ROW - i % 2, rows = i < 2 ? 1 : MANY_LONG;
+    struct problem p = {quant_case_new(&rng, &quant_types[0], QUANT_RANDOM, rows, k, 3), 3, 0,
+                        (float[3 * MANY_LONG]){0}};
     memset(p.c.u, 0, k), memset(p.c.u + p.c.padded, 255, k);
-    memset(p.c.q, 127, k);
-    memset(p.c.sums, 0, p.c.padded / 16 * sizeof *p.c.sums);
-    for (size_t i = 0; i < k; i++) p.c.sums[i / 16] += 127;
-    p.c.totals[0] = 127 * (int32_t)k;
-    this_case("i8_row k %zu", k);
+    memset(p.c.sums, 0, rows * p.c.padded / 16 * sizeof *p.c.sums);
+    for (size_t r = 0; r < rows; r++) {
+      memset(p.c.q + r * p.c.padded, 127, k);
+      for (size_t j = 0; j < k; j++) p.c.sums[(r * p.c.padded + j) / 16] += 127;
+      p.c.totals[r] = 127 * (int32_t)k;
+    }
+    this_case("i8_row rows %zu k %zu", rows, k);
     run_linear(&xf_quant_scalar, &p, guarded_panels(&p.c), p.want);
     check_scalar(&rng, &p, 12);
     for (const struct xf_kernels *isa = NULL; (isa = next_quant_isa(isa));) check_isa(isa, &p);
