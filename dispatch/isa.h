@@ -14,7 +14,7 @@ struct xf_isa {
 extern const struct xf_isa xf_isas[];
 extern const size_t xf_isa_count;
 
-/* The kernels of fast mode of that ISA, which the CPU has; NULL: the CPU or the ISA has none. */
+/* The kernels of fast mode of that ISA; NULL: the ISA or the CPU has none that are faster. */
 const struct xf_fast_kernels *xf_isa_fast(const struct xf_kernels *kernels);
 
 /* Whether tiles gain by asking the second cache for what they use some steps later: Intel's take

@@ -50,10 +50,13 @@ struct estimate fast_oracle(size_t k, const float *x, const float *w, size_t str
 
 const struct xf_fast_kernels *fast_kernels(void)
 {
-  const struct xf_fast_kernels *kernels = NULL;
-  for (size_t i = 0; i < xf_isa_count && !kernels; i++)
-    if (xf_isas[i].supported()) kernels = xf_isa_fast(xf_isas[i].kernels);
-  return kernels;
+#ifdef __x86_64__
+  const bool has = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") &&
+                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  return has ? &xf_fast_avx512bf16 : NULL;
+#else
+  return NULL;
+#endif
 }
 
 const struct xf_fast_kernels *need_fast_kernels(void)

@@ -13,7 +13,7 @@ float fast_linear(size_t k, const float *x, const float *w, size_t stride);
 /* The same of unrounded numbers in double precision. */
 struct estimate fast_oracle(size_t k, const float *x, const float *w, size_t stride);
 
-/* NULL where the CPU has none. */
+/* NULL where the CPU has none. A context may have none all the same: xf_isa_fast. */
 const struct xf_fast_kernels *fast_kernels(void);
 /* The same, but skips the running test, by name, where there are none; with XF_REQUIRE_FAST=1 it
  * fails. */

@@ -56,8 +56,8 @@ typedef struct xf_context_options {
   xf_observer observer; /* for timelines; NULL: none */
   void *observer_arg;
   /* Not 0: fast mode, for results without the promise of the same bits on every machine. Linear
-   * layers with bf16 weights round their input to bf16 (8 bits), where the CPU and the ISA have
-   * instructions for that (AVX512-BF16 of "avx512" and its variants), and are up to twice as fast;
+   * layers with bf16 weights round their input to bf16 (8 bits), where the CPU and the ISA gain by
+   * it (AVX512-BF16 of "avx512" and its variants, but Intel's), and are up to twice as fast;
    * everything else, and all of it where there are none, is as without. docs/numerics.md says what
    * is computed: it does not depend on threads, chunks and batches either. */
   int fast;
