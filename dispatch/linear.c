@@ -30,7 +30,7 @@ size_t xf_linear_scratch_bytes(const xf_context *context, struct xf_linear_rows 
   return (floats + chunks) * sizeof(float) + rows.quantized * sizeof(int32_t) +
          rows.rounded * XF_FAST_PAIRS(rows.k) * sizeof(uint32_t) +
          chunks * (XF_QUANT_CHUNK / 16) * sizeof(int16_t) + rows.quantized * xf_quant_ldq(rows.k) +
-         XF_QUANT_ALIGN;
+         (rows.quantized ? XF_QUANT_ALIGN : 0);
 }
 
 struct xf_linear_scratch xf_linear_scratch_in(void *memory, const xf_context *context,
