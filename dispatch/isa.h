@@ -17,8 +17,8 @@ extern const size_t xf_isa_count;
 /* The kernels of fast mode of that ISA; NULL: the ISA or the CPU has none that are faster. */
 const struct xf_fast_kernels *xf_isa_fast(const struct xf_kernels *kernels);
 
-/* Whether tiles gain by asking the second cache for what they use some steps later: Intel's take
- * some cycles more to answer than AMD's, which gain nothing (docs/performance.md). */
+/* Whether tiles gain by asking the second cache for what they use some steps later: Intel's CPUs
+ * do; on others it was not measured (docs/performance.md). */
 bool xf_isa_far_cache(void);
 
 /* name NULL: XF_ISA, else the best. */

@@ -45,7 +45,7 @@ struct xf_linear_scratch xf_linear_scratch_in(void *memory, const xf_context *co
   scratch.x.totals = (int32_t *)(scratch.x.d + chunks);
   scratch.x.sums = (int16_t *)(scratch.x.totals + rows.quantized);
   uintptr_t q = (uintptr_t)(scratch.x.sums + chunks * (XF_QUANT_CHUNK / 16));
-  scratch.x.q = (int8_t *)((q + XF_QUANT_ALIGN - 1) / XF_QUANT_ALIGN * XF_QUANT_ALIGN);
+  scratch.x.q = (int8_t *)xf_round_up(q, XF_QUANT_ALIGN);
   return scratch;
 }
 
@@ -89,10 +89,7 @@ static size_t tasks_of(const struct apply *apply, size_t part)
 /* Row r of the quantized activations. */
 static struct xf_quant_rows quantized_row(const struct apply *apply, size_t r)
 {
-  struct xf_quant_rows x = apply->scratch->x;
-  size_t k = xf_quant_k(apply->w->k), groups = apply->group ? apply->w->k / apply->group : 1;
-  return (struct xf_quant_rows){x.q + r * xf_quant_ldq(apply->w->k), x.d + r * groups,
-                                x.sums + r * k / 16, x.totals + r};
+  return xf_quant_rows_from(apply->scratch->x, apply->w->k, apply->group, r);
 }
 
 static void quantize_row(void *arg, size_t slot, size_t r)

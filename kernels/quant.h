@@ -92,6 +92,14 @@ struct xf_quant_rows {
   int32_t *totals; /* [rows]: sums of all q, of rows with one group */
 };
 
+/* The same from row r on, of k numbers in groups of `group` (0: one group). */
+static inline struct xf_quant_rows xf_quant_rows_from(struct xf_quant_rows x, size_t k,
+                                                      size_t group, size_t r)
+{
+  return (struct xf_quant_rows){x.q + r * xf_quant_ldq(k), x.d + r * (group ? k / group : 1),
+                                x.sums + r * (xf_quant_k(k) / XF_LANES), x.totals + r};
+}
+
 /* y[r][c] = Σ_i x[r][i] · w[c][i] for r < rows, c < n, x quantized in groups of the format's block.
  */
 struct xf_quant_args {

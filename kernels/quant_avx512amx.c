@@ -4,13 +4,9 @@
 /* [first, first + rows) of a's rows. */
 static struct xf_quant_args rows_of(const struct xf_quant_args *a, size_t first, size_t rows)
 {
-  const struct xf_quant_format f = xf_quant_format_of(a->type);
   struct xf_quant_args some = *a;
   some.rows = rows;
-  some.x.q += first * xf_quant_ldq(a->k);
-  some.x.d += first * (f.block ? a->k / f.block : 1);
-  some.x.sums += first * (xf_quant_k(a->k) / XF_LANES);
-  some.x.totals += first;
+  some.x = xf_quant_rows_from(a->x, a->k, xf_quant_format_of(a->type).block, first);
   some.y += first * a->ldy;
   return some;
 }

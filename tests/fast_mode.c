@@ -59,6 +59,15 @@ const struct xf_fast_kernels *fast_kernels(void)
 #endif
 }
 
+bool fast_gains(void)
+{
+#ifdef __x86_64__
+  return fast_kernels() && !__builtin_cpu_is("intel");
+#else
+  return false;
+#endif
+}
+
 const struct xf_fast_kernels *need_fast_kernels(void)
 {
   const struct xf_fast_kernels *kernels = fast_kernels();

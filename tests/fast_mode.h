@@ -15,6 +15,8 @@ struct estimate fast_oracle(size_t k, const float *x, const float *w, size_t str
 
 /* NULL where the CPU has none. A context may have none all the same: xf_isa_fast. */
 const struct xf_fast_kernels *fast_kernels(void);
+/* Whether contexts should use them: Intel's are slower than f32. */
+bool fast_gains(void);
 /* The same, but skips the running test, by name, where there are none; with XF_REQUIRE_FAST=1 it
  * fails. */
 const struct xf_fast_kernels *need_fast_kernels(void);

@@ -6,6 +6,13 @@
 #include <string.h>
 
 #include "kernels/tile/amx.h"
+#include "kernels/tile/records.h"
+
+/* Those of 16 lanes that there are. */
+XF_INLINE __mmask16 amx_some(size_t n)
+{
+  return v16_first(n < XF_LANES ? n : XF_LANES);
+}
 
 /* Some columns of y. */
 struct amx_out {
@@ -17,10 +24,7 @@ struct amx_out {
 static struct amx_out amx_out_at(const struct xf_quant_args *a, size_t r, size_t column)
 {
   const size_t n = a->n - column, second = n > XF_LANES ? n - XF_LANES : 0;
-  return (struct amx_out){a->y + r * a->ldy + column,
-                          a->ldy,
-                          {(__mmask16)(n < XF_LANES ? (1u << n) - 1 : 0xFFFF),
-                           (__mmask16)(second < XF_LANES ? (1u << second) - 1 : 0xFFFF)}};
+  return (struct amx_out){a->y + r * a->ldy + column, a->ldy, {amx_some(n), amx_some(second)}};
 }
 
 /* The tile of rows from r on, `most` or, at the end, AMX_HALF. */
@@ -64,7 +68,7 @@ static void amx_rest(const struct amx_tile *t, size_t k, const uint8_t *b0, cons
   for (size_t r = 0; r < t->rows; r++) memcpy(x[r], t->q + r * t->ldq + k, AMX_STEP / 2);
   amx_fence(b), amx_fence(x);
   const struct amx_tile rest = {x[0], AMX_STEP, t->rows};
-  amx_step(false, false, &rest, 0, b[0], b[1]);
+  amx_step(false, &rest, 0, b[0], b[1]);
 }
 
 /* s = the products of all of k; meanwhile `before`, of which a row is due in each step. */
@@ -74,7 +78,7 @@ static void amx_row(const struct amx_tile *t, size_t k, const uint8_t *const b[2
   size_t done = 0, i = 0;
   amx_zero(t);
   for (; i + AMX_STEP <= k; i += AMX_STEP) {
-    amx_step(false, false, t, i, b[0] + i * XF_LANES, b[1] + i * XF_LANES);
+    amx_step(false, t, i, b[0] + i * XF_LANES, b[1] + i * XF_LANES);
     if (done < before->rows) amx_finish(before, done++);
   }
   if (i < k) amx_rest(t, i, b[0] + i * XF_LANES, b[1] + i * XF_LANES);
@@ -152,8 +156,7 @@ static void amx_find_minima(const struct amx_block_tile *t, amx_minima minima)
   const __m512i ones = _mm512_set1_epi16(1);
   for (size_t r = 0; r < AMX_HALF; r++)
     for (size_t block = 0; block < t->blocks; block += XF_LANES) {
-      const size_t n = t->blocks - block;
-      const __mmask16 some = (__mmask16)(n < XF_LANES ? (1u << n) - 1 : 0xFFFF);
+      const __mmask16 some = amx_some(t->blocks - block);
       __m512i pairs = _mm512_maskz_loadu_epi32(some, t->x.sums + r * t->lds + 2 * block);
       v16 d = _mm512_maskz_loadu_ps(some, t->x.d + r * t->ldd + block);
       v16_store(minima[r] + block, v16_mul(d, v16_from_int((v16i)_mm512_madd_epi16(pairs, ones))));
@@ -241,7 +244,7 @@ XF_INLINE void amx_blocks(const bool has_min, const struct amx_block_tile *t,
   for (size_t block = 0; block < t->blocks; block++) {
     amx_zero(&t->t);
     for (size_t k = block * BLOCK; k < (block + 1) * BLOCK; k += AMX_STEP)
-      amx_step(false, true, &t->t, k, t->w->b[0] + k * XF_LANES, t->w->b[1] + k * XF_LANES);
+      amx_step(true, &t->t, k, t->w->b[0] + k * XF_LANES, t->w->b[1] + k * XF_LANES);
     amx_store(&t->t, dot);
     amx_scale_block(has_min, t, block, dot, y);
   }
@@ -250,13 +253,10 @@ XF_INLINE void amx_blocks(const bool has_min, const struct amx_block_tile *t,
 
 /* ---- unpacking ---- */
 
-/* Sub-scale, or sub-minimum, i of a block's record, twice in each lane. */
-XF_INLINE v16i amx_sub(struct xf_quant_format f, const uint8_t *record, size_t i)
+/* The lower half of each lane in both. */
+XF_INLINE __m512i amx_twice(v16i a)
 {
-  const uint8_t *at = record + (f.has_min ? 64 : 32) + i * XF_LANES;
-  v16i one = f.has_min ? v16i_load_u8(at) : v16i_load_i8((const int8_t *)at);
-  return (v16i)_mm512_mask_blend_epi16(0xAAAAAAAA, (__m512i)one,
-                                       _mm512_slli_epi32((__m512i)one, 16));
+  return _mm512_mask_blend_epi16(0xAAAAAAAA, (__m512i)a, _mm512_slli_epi32((__m512i)a, 16));
 }
 
 /* scale · (u − zero), 16 bits, as low and high bytes. No sum of products saturates: each has one.
@@ -288,7 +288,8 @@ XF_INLINE void amx_unpack_chunk(struct xf_quant_format f, const uint8_t *from,
       if (subs == 1)
         _mm512_store_si512(w->b[0] + at + 64 * i, u.step[i]);
       else
-        amx_planes(f.zero, u.step[i], (__m512i)amx_sub(f, record, sub + (size_t)pair * halves / 4),
+        amx_planes(f.zero, u.step[i],
+                   amx_twice(quant_sub_scale(f, record, sub + (size_t)pair * halves / 4)),
                    w->b[0] + at + 64 * i, w->b[1] + at + 64 * i);
     }
   }
@@ -304,7 +305,7 @@ XF_INLINE void amx_unpack(struct xf_quant_format f, const uint8_t *from, const u
     w->d[block] = v16_load_f16((const uint16_t *)(const void *)records);
     if (f.has_min) w->m[block] = v16_load_f16((const uint16_t *)(const void *)records + XF_LANES);
     for (size_t i = 0; f.has_min && subs > 1 && i < subs; i++)
-      w->minima[block * subs + i] = amx_sub(f, records, subs + i);
+      w->minima[block * subs + i] = v16i_pairs(quant_sub_scale(f, records, subs + i));
     for (size_t chunk = block * each; chunk < (block + 1) * each; chunk++) {
       for (size_t i = 0; i < bytes; i += LINE)
         __builtin_prefetch((const void *)((uintptr_t)from + chunk * bytes + AHEAD + i));

@@ -212,11 +212,11 @@ static void linear(const struct xf_linear_args *a, const struct weight_kind *kin
 {
   const size_t most = widens(kind, a->rows) ? 2 * LINEAR_ROWS : LINEAR_ROWS;
   const size_t turns = a->rows < most ? 1 : a->rows / most,
+               rows = (a->rows / turns + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS,
                depth = a->rows < most ? a->k : XF_BLOCK;
   struct xf_linear_args some = *a;
-  for (size_t r = 0; r < a->rows; r += some.rows) {
-    const size_t tiles = (a->rows / turns + TILE_ROWS - 1) / TILE_ROWS;
-    some.rows = a->rows - r < tiles * TILE_ROWS ? a->rows - r : tiles * TILE_ROWS;
+  for (size_t r = 0; r < a->rows; r += rows) {
+    some.rows = a->rows - r < rows ? a->rows - r : rows;
     some.x = a->x + r * a->ldx;
     some.y = a->y + r * a->ldy;
     for (size_t k = 0; k < a->k; k += depth)

@@ -72,16 +72,13 @@ struct amx_tile {
   size_t ldq, rows; /* AMX_HALF or AMX_ROWS */
 };
 
-/* Sums += the products of one instruction's k by b0 and b1 [k/4][16][4], signed or not. */
-XF_INLINE void amx_upper(const bool signed0, const bool signed1, const struct amx_tile *t, size_t k,
-                         const void *b0, const void *b1)
+/* Sums += the products of one instruction's k by b0 and b1 [k/4][16][4]; b0 is unsigned. */
+XF_INLINE void amx_upper(const bool signed1, const struct amx_tile *t, size_t k, const void *b0,
+                         const void *b1)
 {
   _tile_loadd(4, t->q + k, t->ldq);
   _tile_loadd(6, b0, 64);
-  if (signed0)
-    _tile_dpbssd(0, 4, 6);
-  else
-    _tile_dpbsud(0, 4, 6);
+  _tile_dpbsud(0, 4, 6);
   _tile_loadd(7, b1, 64);
   if (signed1)
     _tile_dpbssd(1, 4, 7);
@@ -90,24 +87,21 @@ XF_INLINE void amx_upper(const bool signed0, const bool signed1, const struct am
 }
 
 /* The same weights by the rows from AMX_HALF on. */
-XF_INLINE void amx_lower(const bool signed0, const bool signed1, const struct amx_tile *t, size_t k)
+XF_INLINE void amx_lower(const bool signed1, const struct amx_tile *t, size_t k)
 {
   _tile_loadd(5, t->q + AMX_HALF * t->ldq + k, t->ldq);
-  if (signed0)
-    _tile_dpbssd(2, 5, 6);
-  else
-    _tile_dpbsud(2, 5, 6);
+  _tile_dpbsud(2, 5, 6);
   if (signed1)
     _tile_dpbssd(3, 5, 7);
   else
     _tile_dpbsud(3, 5, 7);
 }
 
-XF_INLINE void amx_step(const bool signed0, const bool signed1, const struct amx_tile *t, size_t k,
-                        const void *b0, const void *b1)
+XF_INLINE void amx_step(const bool signed1, const struct amx_tile *t, size_t k, const void *b0,
+                        const void *b1)
 {
-  amx_upper(signed0, signed1, t, k, b0, b1);
-  if (t->rows == AMX_ROWS) amx_lower(signed0, signed1, t, k);
+  amx_upper(signed1, t, k, b0, b1);
+  if (t->rows == AMX_ROWS) amx_lower(signed1, t, k);
 }
 
 XF_INLINE void amx_zero(const struct amx_tile *t)

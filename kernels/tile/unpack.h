@@ -4,7 +4,7 @@
 #ifndef XF_TILE_UNPACK_H
 #define XF_TILE_UNPACK_H
 
-#include "kernels/quant.h"
+#include "kernels/tile/records.h"
 
 enum {
   QUANT_TALL = 4,     /* as many rows at least */
@@ -42,13 +42,6 @@ XF_INLINE bool quant_unpacks(struct xf_quant_format f, const int rows)
 XF_INLINE bool quant_turns(struct xf_quant_format f, const int rows)
 {
   return QUANT_TURNS && f.zero && quant_unpacks(f, rows);
-}
-
-/* Sub-scale, or sub-minimum, i of a block. */
-XF_INLINE v16i quant_sub_scale(struct xf_quant_format f, const uint8_t *record, size_t i)
-{
-  const uint8_t *at = record + (f.has_min ? 64 : 32) + i * XF_LANES;
-  return f.has_min ? v16i_load_u8(at) : v16i_load_i8((const int8_t *)at);
 }
 
 XF_INLINE void quant_unpack_weights(const int bits, const int zero, const uint8_t *w, size_t chunks,
@@ -96,16 +89,14 @@ static void quant_unpack_begin(struct xf_quant_format f, size_t blocks, struct q
 }
 
 /* Chunks of one panel, and the records of their blocks. */
-static void quant_unpack(struct xf_quant_format f, const uint8_t *w, const uint8_t *records,
-                         size_t chunks, struct quant_unpacked *u)
+XF_APART void quant_unpack(struct xf_quant_format f, const uint8_t *w, const uint8_t *records,
+                           size_t chunks, struct quant_unpacked *u)
 {
   const size_t blocks = chunks * XF_QUANT_CHUNK / f.block;
-  switch (f.bits) {
-  case 4: quant_unpack_weights(4, f.zero, w, chunks, u); break;
-  case 5: quant_unpack_weights(5, f.zero, w, chunks, u); break;
-  case 6: quant_unpack_weights(6, f.zero, w, chunks, u); break;
-  default: quant_unpack_weights(8, f.zero, w, chunks, u);
-  }
+  if (f.bits == 5)
+    quant_unpack_weights(5, f.zero, w, chunks, u);
+  else
+    quant_unpack_weights(6, f.zero, w, chunks, u);
   quant_unpack_scales(f, records, blocks, u);
   if (quant_turns(f, QUANT_TALL)) quant_unpack_begin(f, blocks, u);
 }
