@@ -213,6 +213,18 @@ bool is_variant(size_t i)
          xf_isas[i].kernels->linear_f32 == xf_isas[i + 1].kernels->linear_f32;
 }
 
+// Whether it is worth a row: the next one of the list would run other kernels, and there are some.
+bool is_worth(const Registration &r, size_t i)
+{
+  if (!xf_isas[i].supported()) return false;
+  const bool last = i + 1 == xf_isa_count;
+  if (r.fast) {
+    const xf_fast_kernels *fast = xf_isa_fast(xf_isas[i].kernels);
+    return fast && (last || fast != xf_isa_fast(xf_isas[i + 1].kernels));
+  }
+  return (r.variants || !is_variant(i)) && (r.small || !last);
+}
+
 // Shape by shape, on all ISAs each, so that a limit of time leaves out the longest.
 void register_all()
 {
@@ -220,9 +232,7 @@ void register_all()
   for (auto add : {add_prefill, add_decode, add_linear, add_quant, add_elementwise}) add(list);
   for (const Registration &r : list)
     for (size_t i = 0; i < xf_isa_count; i++)
-      if (xf_isas[i].supported() && (r.variants || !is_variant(i)) &&
-          (r.small || i + 1 < xf_isa_count) && (!r.fast || xf_isa_fast(xf_isas[i].kernels)))
-        register_one(r, xf_isas[i].kernels);
+      if (is_worth(r, i)) register_one(r, xf_isas[i].kernels);
 }
 
 } // namespace

@@ -65,21 +65,21 @@ double best_nop_rate(void)
 /* Of one ISA or variant; the last is of all others. */
 struct peak {
   const char *isa;
-  const struct peak_loop *fma, *dot;
+  const struct peak_loop *fma, *dot, *fast;
 };
 
 static const struct peak peaks[] = {
 #if defined(__x86_64__)
-    {"avx512amx", &fma_loop_avx512, &dot_loop_avx512amx},
-    {"avx512vnni", &fma_loop_avx512, &dot_loop_avx512vnni},
-    {"avx512", &fma_loop_avx512, &dot_loop_avx512},
-    {"avx2vnni", &fma_loop_avx2, &dot_loop_avx2vnni},
-    {"avx2", &fma_loop_avx2, &dot_loop_avx2},
+    {"avx512amx", &fma_loop_avx512, &dot_loop_avx512amx, &bf16_loop_avx512amx},
+    {"avx512vnni", &fma_loop_avx512, &dot_loop_avx512vnni, &bf16_loop_avx512},
+    {"avx512", &fma_loop_avx512, &dot_loop_avx512, &bf16_loop_avx512},
+    {"avx2vnni", &fma_loop_avx2, &dot_loop_avx2vnni, NULL},
+    {"avx2", &fma_loop_avx2, &dot_loop_avx2, NULL},
 #else
-    {"neoni8mm", &fma_loop_128, &dot_loop_neoni8mm},
-    {"neondot", &fma_loop_128, &dot_loop_neondot},
+    {"neoni8mm", &fma_loop_128, &dot_loop_neoni8mm, NULL},
+    {"neondot", &fma_loop_128, &dot_loop_neondot, NULL},
 #endif
-    {"", &fma_loop_128, &dot_loop_128},
+    {"", &fma_loop_128, &dot_loop_128, NULL},
 };
 
 static const struct peak *peak_of(const xf_context *context)
@@ -119,17 +119,10 @@ double fma_rate(const xf_context *context)
   return peak_rate(context, peak_of(context)->fma);
 }
 
-static const struct peak_loop *dot_loop(const xf_context *context)
-{
-#if defined(__x86_64__)
-  if (xf_context_fast(context)) return &bf16_loop_avx512;
-#endif
-  return peak_of(context)->dot;
-}
-
 double dot_rate(const xf_context *context)
 {
-  return peak_rate(context, dot_loop(context));
+  const struct peak *peak = peak_of(context);
+  return peak_rate(context, xf_context_fast(context) ? peak->fast : peak->dot);
 }
 
 /* ---- reads ---- */

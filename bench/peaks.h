@@ -12,7 +12,8 @@ struct peak_loop {
   float (*run)(size_t steps);
 };
 
-extern const struct peak_loop fma_loop_avx512, fma_loop_avx2, fma_loop_128, bf16_loop_avx512;
+extern const struct peak_loop fma_loop_avx512, fma_loop_avx2, fma_loop_128, bf16_loop_avx512,
+    bf16_loop_avx512amx;
 extern const struct peak_loop dot_loop_avx512amx, dot_loop_avx512vnni, dot_loop_avx512,
     dot_loop_avx2vnni, dot_loop_avx2, dot_loop_neoni8mm, dot_loop_neondot, dot_loop_128;
 

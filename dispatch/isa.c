@@ -53,14 +53,21 @@ static bool may_use_tiles(void)
   return (eax & both) == both && syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILE_DATA) == 0;
 }
 
-/* cpuinfo does not know AMX: leaf 7, EDX bits 24 (tiles) and 25 (their 8-bit products); leaf 1D: 8
- * tiles of 16 rows of 64 bytes. */
+/* cpuinfo does not know AMX: bits of leaf 7's EDX. */
+enum { AMX_BF16 = 1 << 22, AMX_TILES = 1 << 24, AMX_INT8 = 1 << 25 };
+
+static bool has_amx(unsigned features)
+{
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (edx & features) == features;
+}
+
+/* Leaf 1D: 8 tiles of 16 rows of 64 bytes. */
 static bool has_avx512amx(void)
 {
-  const unsigned products = 1u << 24 | 1u << 25, tiles = 8u << 16 | 64;
+  const unsigned tiles = 8u << 16 | 64;
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  if (!has_avx512vnni() || !__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return false;
-  if ((edx & products) != products) return false;
+  if (!has_avx512vnni() || !has_amx(AMX_TILES | AMX_INT8)) return false;
   if (!__get_cpuid_count(0x1D, 1, &eax, &ebx, &ecx, &edx)) return false;
   return ebx == tiles && (ecx & 0xFFFF) == 16 && may_use_tiles();
 }
@@ -81,8 +88,10 @@ const struct xf_isa xf_isas[] = {
 /* Variants share the float kernels. Intel's VDPBF16PS has half the rate of two FMAs' products. */
 const struct xf_fast_kernels *xf_isa_fast(const struct xf_kernels *kernels)
 {
-  bool avx512 = kernels->linear_f32 == xf_kernels_avx512.linear_f32;
-  return avx512 && cpuinfo_has_x86_avx512bf16() && !is_intel() ? &xf_fast_avx512bf16 : NULL;
+  const bool avx512 = kernels->linear_f32 == xf_kernels_avx512.linear_f32;
+  if (!avx512 || !cpuinfo_has_x86_avx512bf16()) return NULL;
+  if (kernels == &xf_kernels_avx512amx && has_amx(AMX_BF16)) return &xf_fast_avx512amx;
+  return is_intel() ? NULL : &xf_fast_avx512bf16;
 }
 
 #elif defined(__aarch64__)

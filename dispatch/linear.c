@@ -28,7 +28,8 @@ size_t xf_linear_scratch_bytes(const xf_context *context, struct xf_linear_rows 
 {
   size_t floats = context->threads * XF_LINEAR_SCRATCH, chunks = chunks_of(rows);
   return (floats + chunks) * sizeof(float) + rows.quantized * sizeof(int32_t) +
-         rows.rounded * XF_FAST_PAIRS(rows.k) * sizeof(uint32_t) +
+         rows.rounded * xf_fast_pairs(rows.k) * sizeof(uint32_t) +
+         (rows.rounded ? XF_QUANT_ALIGN : 0) +
          chunks * (XF_QUANT_CHUNK / 16) * sizeof(int16_t) + rows.quantized * xf_quant_ldq(rows.k) +
          (rows.quantized ? XF_QUANT_ALIGN : 0);
 }
@@ -38,10 +39,13 @@ struct xf_linear_scratch xf_linear_scratch_in(void *memory, const xf_context *co
 {
   size_t chunks = chunks_of(rows);
   struct xf_linear_scratch scratch = {.floats = memory};
-  uint32_t *pairs = (uint32_t *)(scratch.floats + context->threads * XF_LINEAR_SCRATCH);
-  if (rows.rounded) scratch.pairs = pairs;
+  float *after = scratch.floats + context->threads * XF_LINEAR_SCRATCH;
+  if (rows.rounded) {
+    scratch.pairs = (uint32_t *)xf_round_up((uintptr_t)after, XF_QUANT_ALIGN);
+    after = (float *)(scratch.pairs + rows.rounded * xf_fast_pairs(rows.k));
+  }
   if (!rows.quantized) return scratch;
-  scratch.x.d = (float *)(pairs + rows.rounded * XF_FAST_PAIRS(rows.k));
+  scratch.x.d = after;
   scratch.x.totals = (int32_t *)(scratch.x.d + chunks);
   scratch.x.sums = (int16_t *)(scratch.x.totals + rows.quantized);
   uintptr_t q = (uintptr_t)(scratch.x.sums + chunks * (XF_QUANT_CHUNK / 16));
@@ -106,7 +110,7 @@ static void round_row(void *arg, size_t slot, size_t r)
   const struct apply *apply = arg;
   size_t k = apply->w->k;
   apply->context->fast->round(k, apply->x + r * apply->ldx,
-                              apply->scratch->pairs + r * XF_FAST_PAIRS(k));
+                              apply->scratch->pairs + r * xf_fast_pairs(k));
 }
 
 static float *scratch_of(const struct apply *apply, size_t slot)
@@ -152,7 +156,8 @@ static void apply_task(void *arg, size_t slot, size_t task)
                                 apply->ldy, scratch_of(apply, slot)});
   else if (apply->form == AS_PAIRS)
     apply->context->fast->linear_bf16(&(struct xf_fast_args){
-        apply->rows, k, n, apply->scratch->pairs, (const uint16_t *)w, y + column, apply->ldy});
+        apply->rows, k, n, apply->scratch->pairs, (const uint16_t *)w, y + column, apply->ldy,
+        scratch_of(apply, slot)});
   else
     apply_floats(apply, slot, part->type, w, n, y + column);
 }

@@ -47,7 +47,7 @@ bool xf_linear_has_quants(const struct xf_linear *linear);
 struct xf_linear_scratch {
   float *floats;          /* [threads][XF_LINEAR_SCRATCH] */
   struct xf_quant_rows x; /* q NULL: activations of 8- and 4-bit weights stay f32 */
-  uint32_t *pairs;        /* [rows][XF_FAST_PAIRS(k)]; NULL: those of bf16 weights stay f32 */
+  uint32_t *pairs;        /* [rows][xf_fast_pairs(k)]; NULL: those of bf16 weights stay f32 */
 };
 
 /* Most rows of a call whose activations are of at most k numbers. */

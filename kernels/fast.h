@@ -6,26 +6,32 @@
 
 #include "kernels/kernels.h"
 
-/* Pairs of a row of k activations: element 2i in the high half, 2i + 1 (0 past k) in the low one.
- */
-#define XF_FAST_PAIRS(k) (((k) + 1) / 2)
+/* Pairs from a row of k activations to the next: an odd number of lines, or the first cache would
+ * have room for a few rows only where k is a power of two. */
+static inline size_t xf_fast_pairs(size_t k)
+{
+  enum { LINE = 16 };
+  return ((k + 2 * LINE - 1) / (2 * LINE) | 1) * LINE;
+}
 
 /* y[r][c] = Σ_i x[r][i] · w[c][i] for r < rows, c < n. */
 struct xf_fast_args {
   size_t rows, k, n; /* each ≥ 1 */
-  const uint32_t *x; /* [rows][XF_FAST_PAIRS(k)] */
+  const uint32_t *x; /* [rows][xf_fast_pairs(k)], of `round` */
   const uint16_t *w; /* [ceil(n/16)][k][16]; columns past n hold zeros */
   float *y;          /* [rows][n], may be uninitialised */
   size_t ldy;
+  float *scratch; /* [XF_LINEAR_SCRATCH] */
 };
 
 struct xf_fast_kernels {
   const char *name; /* of the instructions */
-  /* Rounds a row of k numbers to nearest even; subnormal ones to zero. */
+  /* Rounds a row of k numbers to nearest even; subnormal ones to zero. Pairs of two, and of zeros
+   * to the end of the last 16 pairs. */
   void (*round)(size_t k, const float *x, uint32_t *pairs);
   void (*linear_bf16)(const struct xf_fast_args *a);
 };
 
-extern const struct xf_fast_kernels xf_fast_avx512bf16;
+extern const struct xf_fast_kernels xf_fast_avx512bf16, xf_fast_avx512amx;
 
 #endif

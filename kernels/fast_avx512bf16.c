@@ -21,7 +21,7 @@ static void round_bf16(size_t k, const float *x, uint32_t *pairs)
     __m512 low = _mm512_maskz_loadu_ps((__mmask16)live, x + i),
            high = _mm512_maskz_loadu_ps((__mmask16)(live >> XF_LANES), x + i + XF_LANES);
     __m512i both = _mm512_rol_epi32((__m512i)_mm512_cvtne2ps_pbh(high, low), 16);
-    _mm512_mask_storeu_epi32(pairs + i / 2, (__mmask16)((1u << XF_FAST_PAIRS(n)) - 1), both);
+    _mm512_storeu_si512(pairs + i / 2, both);
   }
 }
 
@@ -116,7 +116,7 @@ static void tile(size_t rows, size_t panels, const struct tile *t)
 static struct tile tile_at(const struct xf_fast_args *a, size_t panel, size_t k0)
 {
   return (struct tile){.x = a->x + k0 / 2,
-                       .ldx = XF_FAST_PAIRS(a->k),
+                       .ldx = xf_fast_pairs(a->k),
                        .w = a->w + (panel * a->k + k0) * XF_LANES,
                        .panel = a->k * XF_LANES,
                        .k = a->k - k0 < XF_BLOCK ? a->k - k0 : XF_BLOCK,

@@ -17,7 +17,7 @@ static void by_amx(const struct xf_quant_args *a)
                most = (a->rows / turns + AMX_ROWS - 1) / AMX_ROWS * AMX_ROWS;
   const bool chunks = xf_quant_format_of(a->type).block == XF_QUANT_CHUNK;
   const struct amx_shapes before = amx_shapes_now(),
-                          shapes = amx_shapes_of(chunks ? XF_QUANT_CHUNK : AMX_STEP);
+                          shapes = amx_shapes_of(AMX_ROWS, chunks ? XF_QUANT_CHUNK : AMX_STEP);
   amx_configure(&shapes);
   for (size_t r = 0; r < a->rows; r += most) {
     const struct xf_quant_args some = rows_of(a, r, a->rows - r < most ? a->rows - r : most);

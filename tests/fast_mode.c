@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "tests/compare.h"
 
@@ -15,12 +16,14 @@ float fast_rounded(float x)
   return from_bf16(to_bf16(flushed(x)));
 }
 
+/* fma of bf16 numbers. */
 static float fast_step(float x, float w, float sum)
 {
   return flushed(fmaf(flushed(fast_rounded(x)), flushed(w), sum));
 }
 
-float fast_linear(size_t k, const float *x, const float *w, size_t stride)
+/* "AVX512-BF16" */
+static float linear_avx512bf16(size_t k, const float *x, const float *w, size_t stride)
 {
   float y = 0;
   for (size_t from = 0; from < k; from += XF_BLOCK) {
@@ -29,6 +32,20 @@ float fast_linear(size_t k, const float *x, const float *w, size_t stride)
     for (size_t i = from; i < to; i++) chain = fast_step(x[i], w[i * stride], chain);
     if ((to - from) % 2) chain = fast_step(0, 0, chain);
     y = from == 0 ? chain : y + chain;
+  }
+  return y;
+}
+
+/* "AMX-BF16" */
+static float linear_amxbf16(size_t k, const float *x, const float *w, size_t stride)
+{
+  enum { GROUP = 32 };
+  float y = 0;
+  for (size_t from = 0; from < k; from += GROUP) {
+    float chain[2] = {0, 0};
+    for (size_t i = from; i < from + GROUP; i++)
+      chain[i % 2] = fast_step(i < k ? x[i] : 0, i < k ? w[i * stride] : 0, chain[i % 2]);
+    y = flushed(y + flushed(chain[0] + chain[1]));
   }
   return y;
 }
@@ -48,33 +65,75 @@ struct estimate fast_oracle(size_t k, const float *x, const float *w, size_t str
   return exact;
 }
 
-const struct xf_fast_kernels *fast_kernels(void)
-{
+/* ---- where they run ---- */
+
 #ifdef __x86_64__
-  const bool has = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") &&
-                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  return has ? &xf_fast_avx512bf16 : NULL;
-#else
-  return NULL;
-#endif
+
+#include <cpuid.h>
+
+static bool has_avx512bf16(void)
+{
+  return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
-bool fast_gains(void)
+/* The system must allow the tiles, too: it is asked for those of the ISA. */
+static bool has_amxbf16(void)
 {
-#ifdef __x86_64__
-  return fast_kernels() && !__builtin_cpu_is("intel");
-#else
+  unsigned eax, ebx, ecx, edx;
+  if (!has_avx512bf16() || !__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return false;
+  for (size_t i = 0; i < xf_isa_count; i++)
+    if (strcmp(xf_isas[i].kernels->name, "avx512amx") == 0)
+      return xf_isas[i].supported() && (edx & 1 << 22);
   return false;
-#endif
 }
 
-const struct xf_fast_kernels *need_fast_kernels(void)
+static const struct fast_mode modes[] = {
+    {&xf_fast_avx512bf16, true, linear_avx512bf16, has_avx512bf16},
+    {&xf_fast_avx512amx, false, linear_amxbf16, has_amxbf16}};
+
+const struct fast_mode *fast_mode_of(const char *isa)
 {
-  const struct xf_fast_kernels *kernels = fast_kernels();
-  if (kernels) return kernels;
-  print_message("not run, this CPU lacks it: avx512bf16\n");
-  const char *required = getenv("XF_REQUIRE_FAST");
-  assert_true(!required || !*required);
-  skip();
+  if (strcmp(isa, "avx512amx") == 0 && has_amxbf16()) return &modes[1];
+  const bool gains = has_avx512bf16() && !__builtin_cpu_is("intel");
+  return gains && strncmp(isa, "avx512", 6) == 0 ? &modes[0] : NULL;
+}
+
+enum { MODES = 2 };
+
+#else
+
+/* None: a place that is never read. */
+static const struct fast_mode modes[] = {{NULL, false, linear_avx512bf16, NULL},
+                                         {NULL, false, linear_amxbf16, NULL}};
+
+const struct fast_mode *fast_mode_of(const char *isa)
+{
+  (void)isa;
   return NULL;
+}
+
+enum { MODES = 0 };
+
+#endif
+
+const struct fast_mode *next_fast_mode(const struct fast_mode *previous)
+{
+  const struct fast_mode *next = previous ? previous + 1 : modes;
+  while (next < modes + MODES && !next->runs()) next++;
+  return next < modes + MODES ? next : NULL;
+}
+
+void test_required_fast(void **state)
+{
+  (void)state;
+  const char *required = getenv("XF_REQUIRE_FAST");
+  size_t found = 0, wanted = required && *required;
+  for (const char *at = required; wanted && *at; at++) wanted += *at == ',';
+  for (const struct fast_mode *mode = NULL; (mode = next_fast_mode(mode));)
+    found += required && strstr(required, mode->kernels->name);
+  for (size_t i = 0; i < MODES; i++)
+    if (!modes[i].runs())
+      print_message("not run, this CPU lacks it: %s\n", modes[i].kernels->name);
+  if (found != wanted) fail_msg("XF_REQUIRE_FAST names %s, of which %zu ran", required, found);
 }

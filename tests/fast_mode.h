@@ -8,17 +8,25 @@
 
 /* x as a fast kernel takes it. */
 float fast_rounded(float x);
-/* One output of a linear layer; w[i · stride], exact in bf16. */
-float fast_linear(size_t k, const float *x, const float *w, size_t stride);
-/* The same of unrounded numbers in double precision. */
+/* An output of a linear layer (w[i · stride], exact in bf16) of unrounded numbers in double precision. */
 struct estimate fast_oracle(size_t k, const float *x, const float *w, size_t stride);
 
-/* NULL where the CPU has none. A context may have none all the same: xf_isa_fast. */
-const struct xf_fast_kernels *fast_kernels(void);
-/* Whether contexts should use them: Intel's are slower than f32. */
-bool fast_gains(void);
-/* The same, but skips the running test, by name, where there are none; with XF_REQUIRE_FAST=1 it
- * fails. */
-const struct xf_fast_kernels *need_fast_kernels(void);
+/* Instructions that fast mode has kernels for. */
+struct fast_mode {
+  const struct xf_fast_kernels *kernels;
+  bool even_high; /* of a pair, the even element is in the high half */
+  /* One output; w[i · stride], exact in bf16. */
+  float (*linear)(size_t k, const float *x, const float *w, size_t stride);
+  bool (*runs)(void); /* here */
+};
+
+/* Walks those that this machine can run. A context may do without them: fast_mode_of.
+ *   for (const struct fast_mode *m = NULL; (m = next_fast_mode(m));) … */
+const struct fast_mode *next_fast_mode(const struct fast_mode *previous);
+/* What a context of an ISA should use: what is faster than floats. NULL: nothing. */
+const struct fast_mode *fast_mode_of(const char *isa);
+/* The last test of programs that walk them. Names those that this machine lacks, and fails when one
+ * that XF_REQUIRE_FAST (a comma list) names does not run. */
+void test_required_fast(void **state);
 
 #endif

@@ -23,16 +23,16 @@ static xf_context *fast_context(const char *isa, uint32_t threads)
   return context;
 }
 
-/* Only the AVX-512 family has it, and only who asks, and where it is faster. */
+/* Only who asks, and where it is faster. */
 static void test_contexts(void **state)
 {
   (void)state;
   for (const struct xf_kernels *isa = NULL; (isa = next_quant_isa(isa));) {
     xf_context *fast = fast_context(isa->name, 1), *exact = open_context(isa->name, 1);
-    const char *want = fast_gains() && strncmp(isa->name, "avx512", 6) == 0 ? "avx512bf16" : NULL;
+    const struct fast_mode *want = fast_mode_of(isa->name);
     assert_null(xf_context_fast(exact));
     if (want)
-      assert_string_equal(xf_context_fast(fast), want);
+      assert_string_equal(xf_context_fast(fast), want->kernels->name);
     else
       assert_null(xf_context_fast(fast));
     xf_context_destroy(fast);
@@ -92,13 +92,15 @@ static void run_layer(const xf_context *context, struct layer *l)
 static void check_layer(const xf_context *context, struct layer *l)
 {
   run_layer(context, l);
-  const char *fast = xf_context_fast(context);
-  this_case("layer, %u threads, %s", xf_context_threads(context), fast ? fast : "exact");
+  const struct fast_mode *fast =
+      xf_context_fast(context) ? fast_mode_of(xf_context_isa(context)) : NULL;
+  this_case("layer, %u threads, %s", xf_context_threads(context),
+            fast ? fast->kernels->name : "exact");
   for (size_t r = 0; r < LAYER_ROWS; r++)
     for (size_t c = 0; c < LAYER_N; c++) {
       const float *x = l->x + r * LAYER_K, *w = l->w + c * LAYER_K;
       bool rounds = fast && c / LAYER_PART != 1;
-      float want = rounds ? fast_linear(LAYER_K, x, w, 1) : numerics_linear(LAYER_K, x, w, 1);
+      float want = rounds ? fast->linear(LAYER_K, x, w, 1) : numerics_linear(LAYER_K, x, w, 1);
       expect_bits("layer", xf_context_isa(context), &l->y[r * LAYER_N + c], &want, 1);
     }
 }
@@ -107,7 +109,7 @@ static void test_layers(void **state)
 {
   (void)state;
   struct layer *l = layer_new();
-  for (const struct xf_kernels *isa = NULL; (isa = next_isa(isa));)
+  for (const struct xf_kernels *isa = NULL; (isa = next_quant_isa(isa));)
     for (uint32_t threads = 1; threads <= 3; threads++) {
       xf_context *context = fast_context(isa->name, threads);
       check_layer(context, l);
@@ -132,6 +134,7 @@ static void test_operator(void **state)
   (void)state;
   struct layer *l = layer_new();
   xf_context *context = fast_context(NULL, 2);
+  const struct fast_mode *fast = fast_mode_of(xf_context_isa(context));
   xf_linear *linear;
   xf_error error = {0};
   xf_view w = matrix_of(l->halves, XF_BF16, LAYER_PART, LAYER_K);
@@ -144,8 +147,8 @@ static void test_operator(void **state)
             &error);
   for (size_t i = 0; i < (size_t)LAYER_ROWS * LAYER_PART; i++) {
     const float *row = l->x + i / LAYER_PART * LAYER_K, *column = l->w + i % LAYER_PART * LAYER_K;
-    float want = xf_context_fast(context) ? fast_linear(LAYER_K, row, column, 1)
-                                          : numerics_linear(LAYER_K, row, column, 1);
+    float want = fast ? fast->linear(LAYER_K, row, column, 1)
+                      : numerics_linear(LAYER_K, row, column, 1);
     expect_bits("operator", xf_context_isa(context), &l->y[i], &want, 1);
   }
   guarded_free(&memory);
@@ -173,21 +176,13 @@ static void run_model(const xf_context *context, const char *folder, const int32
 }
 
 /* Other logits than without, near them, and the same for any threads and chunks. */
-static void test_models(void **state)
+static void check_model(const struct fast_mode *mode, const char *isa, const char *folder)
 {
-  (void)state;
-  const char *name = need_fast_kernels()->name;
-  if (!fast_gains()) {
-    print_message("not run, contexts do without it on this CPU: avx512bf16\n");
-    skip();
-  }
-  struct tiny_model tiny = tiny_model_grouped();
-  tiny.type = XF_BF16;
-  char *folder = write_tiny_model(&tiny);
+  const char *name = mode->kernels->name;
   int32_t *ids = random_ids(1, LENGTH, VOCAB);
   size_t n = (size_t)LENGTH * VOCAB;
   float *exact = new_floats(n), *want = new_floats(n), *got = new_floats(n);
-  xf_context *context = open_context("avx512", 1);
+  xf_context *context = open_context(isa, 1);
   run_model(context, folder, ids, LENGTH, exact);
   xf_context_destroy(context);
   static const struct {
@@ -195,8 +190,8 @@ static void test_models(void **state)
     size_t step;
   } tries[] = {{1, LENGTH}, {1, 1}, {2, 7}, {3, LENGTH}, {3, 1}};
   for (size_t i = 0; i < sizeof tries / sizeof *tries; i++) {
-    context = fast_context("avx512", tries[i].threads);
-    this_case("model, %u threads, %zu at a time", tries[i].threads, tries[i].step);
+    context = fast_context(isa, tries[i].threads);
+    this_case("%s, %u threads, %zu at a time", isa, tries[i].threads, tries[i].step);
     run_model(context, folder, ids, tries[i].step, i == 0 ? want : got);
     if (i > 0) expect_bits("fast logits", name, got, want, n);
     xf_context_destroy(context);
@@ -204,13 +199,32 @@ static void test_models(void **state)
   double worst = 0;
   for (size_t i = 0; i < n; i++) worst = fmax(worst, fabs((double)want[i] - (double)exact[i]));
   expect_true("logits differ, a little", name, worst > 0 && worst < 0.5);
-  free(exact), free(want), free(got), free(ids), free(folder);
+  free(exact), free(want), free(got), free(ids);
+}
+
+static void test_models(void **state)
+{
+  (void)state;
+  struct tiny_model tiny = tiny_model_grouped();
+  tiny.type = XF_BF16;
+  char *folder = write_tiny_model(&tiny);
+  bool any = false;
+  for (const struct xf_kernels *isa = NULL; (isa = next_quant_isa(isa));) {
+    const struct fast_mode *mode = fast_mode_of(isa->name);
+    any |= mode != NULL;
+    if (mode) check_model(mode, isa->name, folder);
+  }
+  free(folder);
+  if (any) return;
+  print_message("not run, no context has it on this CPU: fast mode\n");
+  skip();
 }
 
 int main(void)
 {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_contexts), cmocka_unit_test(test_layers),
                                      cmocka_unit_test(test_operator), cmocka_unit_test(test_models),
-                                     cmocka_unit_test(test_required_isas)};
+                                     cmocka_unit_test(test_required_isas),
+                                     cmocka_unit_test(test_required_fast)};
   return cmocka_run_group_tests_name("fast_layers", tests, NULL, NULL);
 }

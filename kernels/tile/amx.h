@@ -9,9 +9,10 @@
 
 #include "kernels/quant.h"
 #include "kernels/simd/avx512_int.h"
+#include "kernels/tile/amx_shapes.h"
 
 enum {
-  AMX_HALF = 16,            /* rows of one tile */
+  AMX_HALF = AMX_TILE_ROWS, /* rows of one tile */
   AMX_ROWS = 2 * AMX_HALF,  /* most rows at once */
   AMX_STEP = 64,            /* most k of an instruction */
   AMX_TILE = 64 * AMX_HALF, /* bytes of so many k of a panel */
@@ -23,49 +24,6 @@ enum {
 
 /* Sums of a row by two tiles of weights. */
 typedef int32_t amx_sums[2][XF_LANES];
-
-/* What LDTILECFG reads and STTILECFG writes. */
-struct amx_shapes {
-  uint8_t palette, start_row, reserved[14];
-  uint16_t row_bytes[16];
-  uint8_t rows[16];
-};
-
-/* The compiler knows neither that tile instructions read memory nor, where it does not see it
- * written elsewhere, that they write it. */
-XF_INLINE void amx_fence(const void *memory)
-{
-  __asm__ volatile("" : : "r"(memory) : "memory");
-}
-
-/* The configuration that the thread has: a host may keep one, as llama.cpp does. */
-static struct amx_shapes amx_shapes_now(void)
-{
-  struct amx_shapes shapes;
-  _tile_storeconfig(&shapes);
-  amx_fence(&shapes);
-  return shapes;
-}
-
-/* One without shapes releases the tiles. */
-static void amx_configure(const struct amx_shapes *shapes)
-{
-  amx_fence(shapes);
-  _tile_loadconfig(shapes);
-}
-
-/* Registers 0 to 3 for sums, 4 and 5 for 16 rows of x each, 6 and 7 for weights, of `depth` k an
- * instruction. */
-static struct amx_shapes amx_shapes_of(size_t depth)
-{
-  struct amx_shapes s = {.palette = 1};
-  for (int i = 0; i < 8; i++) {
-    const bool x = i == 4 || i == 5;
-    s.rows[i] = i < 6 ? AMX_HALF : (uint8_t)(depth / 4);
-    s.row_bytes[i] = x ? (uint16_t)depth : 4 * XF_LANES;
-  }
-  return s;
-}
 
 struct amx_tile {
   const int8_t *q;  /* [rows], ldq apart */
