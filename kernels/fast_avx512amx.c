@@ -44,15 +44,6 @@ struct work {
 };
 _Static_assert(sizeof(struct work) + LINE <= XF_LINEAR_SCRATCH * sizeof(float), "it fits");
 
-/* Asks for all of a step's share: in the second cache, since the first has no room. */
-XF_INLINE void ask_far(struct asking *next)
-{
-  for (size_t i = 0; i < next->step; i += LINE)
-    for (int p = 0; p < 2; p++)
-      __builtin_prefetch((const void *)(next->at + (size_t)p * next->apart + i), 0, 1);
-  next->at += next->step;
-}
-
 /* The first k of a panel's next STEP, with zeros behind them. */
 XF_INLINE void turn_step(const uint16_t *w, size_t k, uint16_t *pairs)
 {
@@ -70,7 +61,7 @@ XF_INLINE void turn_step(const uint16_t *w, size_t k, uint16_t *pairs)
 static void turn(const uint16_t *const panels[2], size_t k, struct work *work, struct asking next)
 {
   for (size_t i = 0; i < k; i += STEP) {
-    ask_far(&next);
+    ask_far(&next, 2);
     for (int p = 0; p < 2; p++) {
       if (k - i >= STEP)
         turn_step(panels[p] + i * XF_LANES, STEP, work->w[i / STEP][p]);
@@ -120,7 +111,7 @@ XF_INLINE void tile(bool both, const uint32_t *x, size_t ldx, size_t k, bool fre
   load_sums(both, fresh, (const float(*)[COLUMNS])work->y + row);
   for (size_t i = 0; i < k; i += STEP, x += STEP / 2) {
     const uint16_t(*w)[STEP * XF_LANES] = work->w[i / STEP];
-    ask_far(&next);
+    ask_far(&next, 2);
     _tile_loadd(4, x, ldx * sizeof *x);
     _tile_loadd(6, w[0], LINE);
     _tile_dpbf16ps(0, 4, 6);

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "kernels/op/asking.h"
 #include "kernels/tile/amx.h"
 #include "kernels/tile/records.h"
 
@@ -71,13 +72,15 @@ static void amx_rest(const struct amx_tile *t, size_t k, const uint8_t *b0, cons
   amx_step(false, &rest, 0, b[0], b[1]);
 }
 
-/* s = the products of all of k; meanwhile `before`, of which a row is due in each step. */
+/* s = the products of all of k; meanwhile `before`, of which a row is due in each step, and what
+ * comes next is asked for. */
 static void amx_row(const struct amx_tile *t, size_t k, const uint8_t *const b[2],
-                    const struct amx_sum *before, struct amx_sum *s)
+                    const struct amx_sum *before, struct amx_sum *s, struct asking next)
 {
   size_t done = 0, i = 0;
   amx_zero(t);
   for (; i + AMX_STEP <= k; i += AMX_STEP) {
+    ask_far(&next, 2);
     amx_step(false, t, i, b[0] + i * XF_LANES, b[1] + i * XF_LANES);
     if (done < before->rows) amx_finish(before, done++);
   }
@@ -98,7 +101,10 @@ static void amx_i8_row(const struct xf_quant_args *a)
                   *const b[2] = {first, column + XF_LANES < a->n ? first + bytes : first};
     for (size_t r = 0; r < a->rows; r += AMX_ROWS) {
       const struct amx_tile t = amx_rows_at(a, r, AMX_ROWS);
-      amx_row(&t, xf_quant_k(a->k), b, before, s);
+      const struct asking next = asking_share((uintptr_t)(first + 2 * bytes), bytes,
+                                              xf_quant_k(a->k) / AMX_STEP, AMX_TILE, r, t.rows,
+                                              a->rows);
+      amx_row(&t, xf_quant_k(a->k), b, before, s, next);
       s->rows = t.rows;
       s->dx = a->x.d + r;
       s->totals = a->x.totals + r;

@@ -22,6 +22,16 @@ XF_INLINE void ask_step(struct asking *next, const int streams)
   next->at += next->step;
 }
 
+/* All of a step's share, for the second cache: where the first has no room for what comes next. */
+XF_INLINE void ask_far(struct asking *next, const int streams)
+{
+  enum { LINE = 64 };
+  for (size_t i = 0; i < next->step; i += LINE)
+    for (int s = 0; s < streams; s++)
+      __builtin_prefetch((const void *)(next->at + (size_t)s * next->apart + i), 0, 1);
+  next->at += next->step;
+}
+
 /* The share that rows r … r + rows − 1 of `all` have, which each take as many steps, in runs of
  * steps · bytes from `at` on. */
 XF_INLINE struct asking asking_share(uintptr_t at, size_t apart, size_t steps, size_t bytes,

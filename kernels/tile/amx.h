@@ -19,7 +19,7 @@ enum {
   AMX_DEPTH = 2048,         /* most k unpacked at a time */
   AMX_NEAR = 256,           /* the same for few rows: the first cache holds them */
   AMX_MANY = 64,            /* what are not few rows */
-  AMX_NEAR_BYTES = 1 << 20  /* of x at once: the second cache holds them */
+  AMX_NEAR_BYTES = 5 << 18  /* of x at once: the second cache holds them */
 };
 
 /* Sums of a row by two tiles of weights. */
