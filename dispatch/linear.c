@@ -29,9 +29,8 @@ size_t xf_linear_scratch_bytes(const xf_context *context, struct xf_linear_rows 
   size_t floats = context->threads * XF_LINEAR_SCRATCH, chunks = chunks_of(rows);
   return (floats + chunks) * sizeof(float) + rows.quantized * sizeof(int32_t) +
          rows.rounded * xf_fast_pairs(rows.k) * sizeof(uint32_t) +
-         (rows.rounded ? XF_QUANT_ALIGN : 0) +
-         chunks * (XF_QUANT_CHUNK / 16) * sizeof(int16_t) + rows.quantized * xf_quant_ldq(rows.k) +
-         (rows.quantized ? XF_QUANT_ALIGN : 0);
+         (rows.rounded ? XF_QUANT_ALIGN : 0) + chunks * (XF_QUANT_CHUNK / 16) * sizeof(int16_t) +
+         rows.quantized * xf_quant_ldq(rows.k) + (rows.quantized ? XF_QUANT_ALIGN : 0);
 }
 
 struct xf_linear_scratch xf_linear_scratch_in(void *memory, const xf_context *context,
@@ -131,7 +130,8 @@ static void apply_floats(const struct apply *apply, size_t slot, xf_type type, c
                              .w = w,
                              .y = y,
                              .ldy = apply->ldy,
-                             .scratch = scratch_of(apply, slot)};
+                             .scratch = scratch_of(apply, slot),
+                             .far = apply->context->far_cache};
   switch (type) {
   case XF_F32: kernels->linear_f32(&a); break;
   case XF_F16: kernels->linear_f16(&a); break;
@@ -155,9 +155,9 @@ static void apply_task(void *arg, size_t slot, size_t task)
         &(struct xf_quant_args){part->type, apply->rows, k, n, apply->scratch->x, w, y + column,
                                 apply->ldy, scratch_of(apply, slot)});
   else if (apply->form == AS_PAIRS)
-    apply->context->fast->linear_bf16(&(struct xf_fast_args){
-        apply->rows, k, n, apply->scratch->pairs, (const uint16_t *)w, y + column, apply->ldy,
-        scratch_of(apply, slot)});
+    apply->context->fast->linear_bf16(
+        &(struct xf_fast_args){apply->rows, k, n, apply->scratch->pairs, (const uint16_t *)w,
+                               y + column, apply->ldy, scratch_of(apply, slot)});
   else
     apply_floats(apply, slot, part->type, w, n, y + column);
 }

@@ -47,9 +47,8 @@ _Static_assert(sizeof(struct work) + LINE <= XF_LINEAR_SCRATCH * sizeof(float), 
 /* The first k of a panel's next STEP, with zeros behind them. */
 XF_INLINE void turn_step(const uint16_t *w, size_t k, uint16_t *pairs)
 {
-  const __m512i order =
-      _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
-                       21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24,
+                                         8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
   XF_UNROLL
   for (size_t i = 0; i < STEP; i += 2) {
     const __mmask32 live = k >= i + 2 ? 0xFFFFFFFF : k > i ? 0xFFFF : 0;

@@ -30,6 +30,7 @@ struct xf_linear_args {
   float *y;      /* [rows][n], may be uninitialised; must not overlap x */
   size_t ldy;
   float *scratch; /* [XF_LINEAR_SCRATCH] */
+  bool far;       /* w comes from a cache that tiles should ask some k ahead */
 };
 
 /* One block of keys and values of one KV head, in panels of 16 keys. Pointers are to whole panels:

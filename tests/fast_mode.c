@@ -132,8 +132,7 @@ void test_required_fast(void **state)
   for (const char *at = required; wanted && *at; at++) wanted += *at == ',';
   for (const struct fast_mode *mode = NULL; (mode = next_fast_mode(mode));)
     found += required && strstr(required, mode->kernels->name);
-  for (size_t i = 0; i < MODES; i++)
-    if (!modes[i].runs())
-      print_message("not run, this CPU lacks it: %s\n", modes[i].kernels->name);
+  for (const struct fast_mode *mode = modes; mode < modes + MODES; mode++)
+    if (!mode->runs()) print_message("not run, this CPU lacks it: %s\n", mode->kernels->name);
   if (found != wanted) fail_msg("XF_REQUIRE_FAST names %s, of which %zu ran", required, found);
 }

@@ -8,7 +8,8 @@
 
 /* x as a fast kernel takes it. */
 float fast_rounded(float x);
-/* An output of a linear layer (w[i · stride], exact in bf16) of unrounded numbers in double precision. */
+/* An output of a linear layer (w[i · stride], exact in bf16) of unrounded numbers in double
+ * precision. */
 struct estimate fast_oracle(size_t k, const float *x, const float *w, size_t stride);
 
 /* Instructions that fast mode has kernels for. */

@@ -147,8 +147,8 @@ static void test_operator(void **state)
             &error);
   for (size_t i = 0; i < (size_t)LAYER_ROWS * LAYER_PART; i++) {
     const float *row = l->x + i / LAYER_PART * LAYER_K, *column = l->w + i % LAYER_PART * LAYER_K;
-    float want = fast ? fast->linear(LAYER_K, row, column, 1)
-                      : numerics_linear(LAYER_K, row, column, 1);
+    float want =
+        fast ? fast->linear(LAYER_K, row, column, 1) : numerics_linear(LAYER_K, row, column, 1);
     expect_bits("operator", xf_context_isa(context), &l->y[i], &want, 1);
   }
   guarded_free(&memory);
@@ -222,9 +222,9 @@ static void test_models(void **state)
 
 int main(void)
 {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_contexts), cmocka_unit_test(test_layers),
-                                     cmocka_unit_test(test_operator), cmocka_unit_test(test_models),
-                                     cmocka_unit_test(test_required_isas),
-                                     cmocka_unit_test(test_required_fast)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_contexts),      cmocka_unit_test(test_layers),
+      cmocka_unit_test(test_operator),      cmocka_unit_test(test_models),
+      cmocka_unit_test(test_required_isas), cmocka_unit_test(test_required_fast)};
   return cmocka_run_group_tests_name("fast_layers", tests, NULL, NULL);
 }

@@ -101,9 +101,9 @@ static void amx_i8_row(const struct xf_quant_args *a)
                   *const b[2] = {first, column + XF_LANES < a->n ? first + bytes : first};
     for (size_t r = 0; r < a->rows; r += AMX_ROWS) {
       const struct amx_tile t = amx_rows_at(a, r, AMX_ROWS);
-      const struct asking next = asking_share((uintptr_t)(first + 2 * bytes), bytes,
-                                              xf_quant_k(a->k) / AMX_STEP, AMX_TILE, r, t.rows,
-                                              a->rows);
+      const struct asking next =
+          asking_share((uintptr_t)(first + 2 * bytes), bytes, xf_quant_k(a->k) / AMX_STEP, AMX_TILE,
+                       r, t.rows, a->rows);
       amx_row(&t, xf_quant_k(a->k), b, before, s, next);
       s->rows = t.rows;
       s->dx = a->x.d + r;

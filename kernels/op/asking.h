@@ -6,6 +6,11 @@
 
 #include "kernels/simd/common.h"
 
+/* What a tile of a linear layer asks for: nothing; what comes next; and also, for the first cache,
+ * the weights that it needs NEAR_STEPS steps later, where the second one is far away. */
+enum asks { ASKS_NOTHING, ASKS_NEXT, ASKS_NEAR };
+enum { NEAR_STEPS = 24 };
+
 /* Each step of a tile asks for what lies at the same place of a few streams; of 0: for nothing. */
 struct asking {
   uintptr_t at;       /* of the first stream; may be past the end of what there is */

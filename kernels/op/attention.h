@@ -14,12 +14,12 @@ static void pack_panel(size_t d, const float *const *rows, float *panel)
 
 static void dot_i8(size_t rows, size_t panels, const struct dot_tile *t)
 {
-  tile_dot(XF_I8, false, rows, panels, t);
+  tile_dot(XF_I8, ASKS_NOTHING, rows, panels, t);
 }
 
 static void dot_i8_asking(size_t rows, size_t panels, const struct dot_tile *t)
 {
-  tile_dot(XF_I8, true, rows, panels, t);
+  tile_dot(XF_I8, ASKS_NEXT, rows, panels, t);
 }
 
 /* tile_values for one type of V. */

@@ -19,32 +19,38 @@ typedef void (*dot_function)(size_t rows, size_t panels, const struct dot_tile *
 
 static void dot_f32(size_t rows, size_t panels, const struct dot_tile *t)
 {
-  tile_dot(XF_F32, false, rows, panels, t);
+  tile_dot(XF_F32, ASKS_NOTHING, rows, panels, t);
 }
 
 static void dot_f32_asking(size_t rows, size_t panels, const struct dot_tile *t)
 {
-  tile_dot(XF_F32, true, rows, panels, t);
+  tile_dot(XF_F32, ASKS_NEXT, rows, panels, t);
+}
+
+/* Other types' are faster without. */
+static void dot_f32_near(size_t rows, size_t panels, const struct dot_tile *t)
+{
+  tile_dot(XF_F32, ASKS_NEAR, rows, panels, t);
 }
 
 static void dot_f16(size_t rows, size_t panels, const struct dot_tile *t)
 {
-  tile_dot(XF_F16, false, rows, panels, t);
+  tile_dot(XF_F16, ASKS_NOTHING, rows, panels, t);
 }
 
 static void dot_f16_asking(size_t rows, size_t panels, const struct dot_tile *t)
 {
-  tile_dot(XF_F16, true, rows, panels, t);
+  tile_dot(XF_F16, ASKS_NEXT, rows, panels, t);
 }
 
 static void dot_bf16(size_t rows, size_t panels, const struct dot_tile *t)
 {
-  tile_dot(XF_BF16, false, rows, panels, t);
+  tile_dot(XF_BF16, ASKS_NOTHING, rows, panels, t);
 }
 
 static void dot_bf16_asking(size_t rows, size_t panels, const struct dot_tile *t)
 {
-  tile_dot(XF_BF16, true, rows, panels, t);
+  tile_dot(XF_BF16, ASKS_NEXT, rows, panels, t);
 }
 
 XF_INLINE void widen(xf_type type, size_t n, const uint16_t *x, float *y)
@@ -142,8 +148,9 @@ static void linear_block(const struct xf_linear_args *a, const struct weight_kin
   const void *w[TILE_PANELS_MAX];
   const size_t k0 = part->k0, k = part->k, column = part->first * XF_LANES;
   const bool widen_all = widens(kind, a->rows);
-  dot_function wide = kind->dot ? dot_f32_asking : dot_f32;
-  dot_function dot = widen_all ? wide : kind->dot;
+  dot_function dot = kind->dot;
+  if (widen_all || kind->type == XF_F32)
+    dot = a->far ? dot_f32_near : kind->dot ? dot_f32_asking : dot_f32;
   for (size_t p = 0; p < part->panels; p++)
     w[p] = widen_all ? widened_at(a, kind, part->first + p, k0, k, a->scratch + p * k * XF_LANES)
                      : panel_at(a, kind, part->first + p, k0);

@@ -44,7 +44,7 @@ XF_INLINE void tile_step(const int rows, __m256 *sum, const float *x, size_t ldx
   }
 }
 
-XF_INLINE void tile_dot_shape(xf_type type, const bool asks, const int rows, const int panels,
+XF_INLINE void tile_dot_shape(xf_type type, const enum asks asks, const int rows, const int panels,
                               const struct dot_tile *t)
 {
   __m256 sum[12];
@@ -72,7 +72,7 @@ XF_INLINE void tile_dot_shape(xf_type type, const bool asks, const int rows, con
 }
 
 /* rows is one of tile_rows, panels is 1 or tile_panels of these rows. */
-XF_INLINE void tile_dot(xf_type type, const bool asks, size_t rows, size_t panels,
+XF_INLINE void tile_dot(xf_type type, const enum asks asks, size_t rows, size_t panels,
                         const struct dot_tile *t)
 {
   switch (rows << 4 | panels) {

@@ -49,7 +49,15 @@ XF_INLINE void tile_step(const int rows, const int panels, __m512 *sum, const fl
   }
 }
 
-XF_INLINE void tile_dot_shape(xf_type type, const bool asks, const int rows, const int panels,
+/* The weights of f32 that are needed some steps behind step i. */
+XF_INLINE void ask_near(const int panels, const void *const *panel, size_t i)
+{
+  XF_UNROLL
+  for (int p = 0; p < panels; p++)
+    __builtin_prefetch((const float *)panel[p] + (i + NEAR_STEPS) * XF_LANES);
+}
+
+XF_INLINE void tile_dot_shape(xf_type type, const enum asks asks, const int rows, const int panels,
                               const struct dot_tile *t)
 {
   __m512 sum[24];
@@ -67,6 +75,7 @@ XF_INLINE void tile_dot_shape(xf_type type, const bool asks, const int rows, con
     XF_UNROLL
     for (int p = 0; p < panels; p++) column[p] = panel_column(type, panel[p], i);
     if (asks && rows >= TILE_ASKING_ROWS) ask_step(&next, panels);
+    if (asks == ASKS_NEAR && rows == TILE_ROWS) ask_near(panels, panel, i);
     tile_step(rows, panels, sum, x + i, ldx, column);
   }
   float *const y = t->y; /* not read again behind each store */
@@ -84,7 +93,7 @@ XF_INLINE void tile_dot_shape(xf_type type, const bool asks, const int rows, con
 }
 
 /* rows is one of tile_rows, panels is 1, TILE_FEW_PANELS or tile_panels of these or more rows. */
-XF_INLINE void tile_dot(xf_type type, const bool asks, size_t rows, size_t panels,
+XF_INLINE void tile_dot(xf_type type, const enum asks asks, size_t rows, size_t panels,
                         const struct dot_tile *t)
 {
   switch (rows << 4 | panels) {

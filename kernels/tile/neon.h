@@ -165,7 +165,7 @@ XF_INLINE void tile_dot_shape(xf_type type, const int rows, const int panels,
 }
 
 /* rows is one of tile_rows, panels is 1 or tile_panels of these rows. */
-XF_INLINE void tile_dot(xf_type type, const bool asks, size_t rows, size_t panels,
+XF_INLINE void tile_dot(xf_type type, const enum asks asks, size_t rows, size_t panels,
                         const struct dot_tile *t)
 {
   (void)asks;

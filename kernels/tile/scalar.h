@@ -30,7 +30,7 @@ XF_INLINE size_t tile_value_rows(size_t rows)
   return 1;
 }
 
-XF_INLINE void tile_dot(xf_type type, const bool asks, size_t rows, size_t panels,
+XF_INLINE void tile_dot(xf_type type, const enum asks asks, size_t rows, size_t panels,
                         const struct dot_tile *t)
 {
   (void)asks, (void)rows, (void)panels;
