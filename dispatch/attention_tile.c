@@ -144,6 +144,8 @@ void xf_tile_partial(const xf_context *context, const struct xf_tile *t, size_t 
   }
   gather_queries(t, r0, n, scratch->q);
   if (most >= WORTH_ASKING) ask_for_rows(t, r0, n);
+  /* Rows that others follow to the same keys want them in the first cache. */
+  const bool far = context->far_cache && most >= WORTH_ASKING && (r0 > 0 || n == t->rows);
   float scale = scale_of(t->a);
   bool adjusted = has_bias(t->a) || t->a->soft_cap != 0;
   struct xf_attention_args args = {.type = keys->type,
@@ -158,7 +160,7 @@ void xf_tile_partial(const xf_context *context, const struct xf_tile *t, size_t 
                                    .v_stride = keys->v_stride,
                                    .k_stride = keys->k_stride,
                                    .fresh = r0 == 0 && most >= WORTH_ASKING,
-                                   .far = context->far_cache && most >= WORTH_ASKING,
+                                   .far = far,
                                    .packed = scratch->k,
                                    .c = adjusted ? to_base_2 : scale * to_base_2,
                                    .scale = scale,

@@ -49,9 +49,9 @@ struct xf_attention_args {
   size_t v_stride;       /* ≥ d_v rounded up to 16; columns past d_v hold zeros */
   size_t k_stride;       /* not 0: k points to rows instead, [16][k_stride], read like v's */
   bool fresh;            /* these rows are the first to read them: they may come from memory */
-  bool far;              /* else they come from a cache that tiles should ask some keys ahead */
-  float *packed;         /* [XF_NEAR_PANELS][d_k][16] scratch, where k is rows */
-  float c;               /* scale · log2 e, finite and > 0; log2 e where they are adjusted */
+  bool far;      /* tiles should ask: if fresh, only the second cache, else some keys ahead */
+  float *packed; /* [XF_NEAR_PANELS][d_k][16] scratch, where k is rows */
+  float c;       /* scale · log2 e, finite and > 0; log2 e where they are adjusted */
   /* Adjusted scores t take the place of s: first, with soft_cap, s = soft_cap · tanh(s · (scale /
    * soft_cap)); then, with bias, t = fma(s, scale, bias), where scale counts as 1 after a soft_cap,
    * but for −inf at least −2¹²⁶. */

@@ -15,6 +15,7 @@ enum { NEAR_STEPS = 24 };
 struct asking {
   uintptr_t at;       /* of the first stream; may be past the end of what there is */
   size_t apart, step; /* bytes from stream to stream, from step to step */
+  bool far;           /* only the second cache shall have it */
 };
 
 XF_INLINE void ask_step(struct asking *next, const int streams)
@@ -22,8 +23,13 @@ XF_INLINE void ask_step(struct asking *next, const int streams)
   if (!next->step) return;
   __asm__("" : "+r"(next->at)); /* else clang keeps an address for each stream, and spills */
   XF_UNROLL
-  for (int i = 0; i < streams; i++)
-    __builtin_prefetch((const void *)(next->at + (size_t)i * next->apart));
+  for (int i = 0; i < streams; i++) {
+    const void *at = (const void *)(next->at + (size_t)i * next->apart);
+    if (next->far)
+      __builtin_prefetch(at, 0, 1);
+    else
+      __builtin_prefetch(at);
+  }
   next->at += next->step;
 }
 
@@ -42,7 +48,8 @@ XF_INLINE void ask_far(struct asking *next, const int streams)
 XF_INLINE struct asking asking_share(uintptr_t at, size_t apart, size_t steps, size_t bytes,
                                      size_t r, size_t rows, size_t all)
 {
-  return (struct asking){at + steps * bytes * r / all, apart, (bytes * rows + all - 1) / all};
+  return (struct asking){at + steps * bytes * r / all, apart, (bytes * rows + all - 1) / all,
+                         false};
 }
 
 #endif

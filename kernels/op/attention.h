@@ -88,6 +88,13 @@ static size_t least(const size_t *keys, size_t rows)
   return n;
 }
 
+/* Whether what comes next is asked for only in the second cache, since the first can wait for fewer
+ * lines. Tiles of narrow types, which need fewer lines a step, ignore it. */
+static bool asks_far(const struct xf_attention_args *a)
+{
+  return a->far && !a->k_stride;
+}
+
 /* What is asked for while panels p … of K are at work: those some way behind them and, past the
  * last, the first values. */
 static struct asking score_asking(const struct xf_attention_args *a, size_t p, size_t panels,
@@ -96,7 +103,8 @@ static struct asking score_asking(const struct xf_attention_args *a, size_t p, s
   const size_t row = XF_LANES * element_size(a->type), panel = a->d_k * row;
   const size_t ahead = p + panels - 1 + (ASKED_BYTES + panel - 1) / panel;
   if (a->k_stride || ahead >= 2 * all) return (struct asking){0};
-  return (struct asking){(uintptr_t)(ahead < all ? a->k[ahead] : a->v[ahead - all]), panel, row};
+  return (struct asking){(uintptr_t)(ahead < all ? a->k[ahead] : a->v[ahead - all]), panel, row,
+                         asks_far(a)};
 }
 
 static void ask_for(const char *row, size_t bytes)
@@ -251,7 +259,8 @@ static void attention_values_range(const struct xf_attention_args *a, size_t r, 
                          .to = to,
                          .ld = ld,
                          .resume = resume,
-                         .ahead = a->far ? XF_LANES * a->v_stride * element_size(a->type) : 0};
+                         .ahead = a->far ? XF_LANES * a->v_stride * element_size(a->type) : 0,
+                         .far = asks_far(a)};
   values_function values = tiles_of[a->type].values[a->fresh];
   for (size_t panels; t.column < ld; t.column += panels * XF_LANES) {
     panels = ld - t.column >= TILE_VALUE_PANELS * XF_LANES ? TILE_VALUE_PANELS : 1;

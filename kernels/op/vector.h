@@ -34,10 +34,19 @@ struct value_tile {
   bool resume;
   size_t
       ahead; /* bytes from a row of v to the one that a tile asks for, if it asks for no others */
+  bool far;  /* what comes next is asked for only in the second cache */
   /* Of v, where the tile asks for what comes next. Last, since compilers write the fields in front
    * in pairs, of which a CPU hands on no part to a load in the next instructions. */
   size_t panels;
 };
+
+/* Known at compile time not to be far where the type is narrow. */
+XF_INLINE struct asking dot_asking(xf_type type, const struct dot_tile *t)
+{
+  struct asking next = t->next;
+  next.far &= type == XF_F32;
+  return next;
+}
 
 /* Sixteen 16-bit elements, widened exactly. */
 XF_INLINE v16 v16_load_16(xf_type type, const uint16_t *p)
@@ -116,7 +125,8 @@ XF_INLINE struct asking value_asking(xf_type type, const struct value_tile *t, s
   if (ahead >= t->panels) ahead -= t->panels, column += width;
   if (ahead >= t->panels || column >= t->ld) return (struct asking){0};
   const char *row = panel_elements(type, t->v[ahead]);
-  return (struct asking){(uintptr_t)row + column * size, 64, t->v_stride * size};
+  return (struct asking){(uintptr_t)row + column * size, 64, t->v_stride * size,
+                         type == XF_F32 && t->far};
 }
 
 /* Rounds x to an integer in the low bits of a float: 1.5·2²³ + 127, so that these bits, shifted

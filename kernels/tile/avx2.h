@@ -53,7 +53,7 @@ XF_INLINE void tile_dot_shape(xf_type type, const enum asks asks, const int rows
   for (int p = 0; p < panels; p++) panel[p] = t->w[p];
   XF_UNROLL
   for (int i = 0; i < 2 * rows * panels; i++) sum[i] = _mm256_setzero_ps();
-  struct asking next = t->next;
+  struct asking next = dot_asking(type, t);
   for (size_t i = 0; i < t->k; i++) {
     if (asks && rows >= TILE_ASKING_ROWS) ask_step(&next, panels);
     XF_UNROLL

@@ -66,7 +66,7 @@ XF_INLINE void tile_dot_shape(xf_type type, const enum asks asks, const int rows
   for (int p = 0; p < panels; p++) panel[p] = t->w[p];
   XF_UNROLL
   for (int i = 0; i < rows * panels; i++) sum[i] = _mm512_setzero_ps();
-  struct asking next = t->next;
+  struct asking next = dot_asking(type, t);
   const float *x = t->x; /* not read again: clang thinks that asking may change it */
   size_t ldx = t->ldx;
   for (size_t i = 0; i < t->k; i++) {
