@@ -57,9 +57,10 @@ typedef struct xf_context_options {
   void *observer_arg;
   /* Not 0: fast mode, for results without the promise of the same bits on every machine. Linear
    * layers with bf16 weights round their input to bf16 (8 bits), where the CPU and the ISA gain by
-   * it (AVX512-BF16 of "avx512" and its variants, but Intel's), and are up to twice as fast;
-   * everything else, and all of it where there are none, is as without. docs/numerics.md says what
-   * is computed: it does not depend on threads, chunks and batches either. */
+   * it: AMX-BF16 of "avx512amx", five times as fast, or AVX512-BF16 of "avx512" and its variants
+   * (but Intel's), up to twice. Everything else, and all of it where there are none, is as without.
+   * docs/numerics.md says what is computed: it does not depend on threads, chunks and batches
+   * either. */
   int fast;
 } xf_context_options;
 
@@ -72,8 +73,8 @@ XF_API void xf_context_destroy(xf_context *context);
 
 /* Name of its ISA. */
 XF_API const char *xf_context_isa(const xf_context *context);
-/* Name of the instructions of fast mode that it uses, "avx512bf16"; NULL: none, all results are
- * those of xf_numerics_version(). */
+/* Name of the instructions of fast mode that it uses, "amxbf16" or "avx512bf16"; NULL: none, all
+ * results are those of xf_numerics_version(). */
 XF_API const char *xf_context_fast(const xf_context *context);
 /* Its threads, the caller's included. */
 XF_API uint32_t xf_context_threads(const xf_context *context);
