@@ -1,5 +1,6 @@
 /* Products between AMX's tiles, for the use of which the library has asked the system. */
 #include <immintrin.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "bench/peaks.h"
@@ -18,30 +19,34 @@ static void shape_tiles(void)
   _tile_loadconfig(&shapes);
 }
 
-static float run_bytes(size_t steps)
+static inline float run_chains(const bool bf16, size_t steps)
 {
   shape_tiles();
   for (size_t step = 0; step < steps; step++) {
-    _tile_dpbsud(0, 4, 6);
-    _tile_dpbsud(1, 4, 7);
-    _tile_dpbsud(2, 5, 6);
-    _tile_dpbsud(3, 5, 7);
+    if (bf16) {
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_dpbf16ps(1, 4, 7);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+    } else {
+      _tile_dpbsud(0, 4, 6);
+      _tile_dpbsud(1, 4, 7);
+      _tile_dpbsud(2, 5, 6);
+      _tile_dpbsud(3, 5, 7);
+    }
   }
   _tile_release();
   return 0;
 }
 
+static float run_bytes(size_t steps)
+{
+  return run_chains(false, steps);
+}
+
 static float run_bf16(size_t steps)
 {
-  shape_tiles();
-  for (size_t step = 0; step < steps; step++) {
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_dpbf16ps(1, 4, 7);
-    _tile_dpbf16ps(2, 5, 6);
-    _tile_dpbf16ps(3, 5, 7);
-  }
-  _tile_release();
-  return 0;
+  return run_chains(true, steps);
 }
 
 enum { BYTES_A_STEP = CHAINS * TILE_ROWS * ROW_BYTES * COLUMNS };

@@ -6,18 +6,17 @@
 
 #include "kernels/kernels.h"
 
-/* Pairs from a row of k activations to the next: an odd number of lines, or the first cache would
- * have room for a few rows only where k is a power of two. */
+/* Pairs from a row of k activations to the next. Element 2i is in the high half, 2i + 1 in the low
+ * one. */
 static inline size_t xf_fast_pairs(size_t k)
 {
-  enum { LINE = 16 };
-  return ((k + 2 * LINE - 1) / (2 * LINE) | 1) * LINE;
+  return xf_row_stride(k * sizeof(uint16_t)) / sizeof(uint32_t);
 }
 
 /* y[r][c] = Σ_i x[r][i] · w[c][i] for r < rows, c < n. */
 struct xf_fast_args {
   size_t rows, k, n; /* each ≥ 1 */
-  const uint32_t *x; /* [rows][xf_fast_pairs(k)], of `round` */
+  const uint32_t *x; /* [rows][xf_fast_pairs(k)] */
   const uint16_t *w; /* [ceil(n/16)][k][16]; columns past n hold zeros */
   float *y;          /* [rows][n], may be uninitialised */
   size_t ldy;
@@ -26,8 +25,8 @@ struct xf_fast_args {
 
 struct xf_fast_kernels {
   const char *name; /* of the instructions */
-  /* Rounds a row of k numbers to nearest even; subnormal ones to zero. Pairs of two, and of zeros
-   * to the end of the last 16 pairs. */
+  /* Rounds a row of k numbers to nearest even; subnormal ones to zero. Zeros behind them, to
+   * the end of 16 pairs. */
   void (*round)(size_t k, const float *x, uint32_t *pairs);
   void (*linear_bf16)(const struct xf_fast_args *a);
 };

@@ -21,19 +21,6 @@ enum {
   PART_K = 2048
 };
 
-/* ---- activations ---- */
-
-static void round_bf16(size_t k, const float *x, uint32_t *pairs)
-{
-  for (size_t i = 0; i < k; i += STEP) {
-    const size_t n = k - i < STEP ? k - i : STEP;
-    const __mmask32 live = (__mmask32)((1ull << n) - 1);
-    const __m512 low = _mm512_maskz_loadu_ps((__mmask16)live, x + i),
-                 high = _mm512_maskz_loadu_ps((__mmask16)(live >> XF_LANES), x + i + XF_LANES);
-    _mm512_storeu_si512(pairs + i / 2, (__m512i)_mm512_cvtne2ps_pbh(high, low));
-  }
-}
-
 /* ---- weights ---- */
 
 /* What tiles read and write: in a call's scratch. */
@@ -47,8 +34,9 @@ _Static_assert(sizeof(struct work) + LINE <= XF_LINEAR_SCRATCH * sizeof(float), 
 /* The first k of a panel's next STEP, with zeros behind them. */
 XF_INLINE void turn_step(const uint16_t *w, size_t k, uint16_t *pairs)
 {
-  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24,
-                                         8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  const __m512i order =
+      _mm512_set_epi16(15, 31, 14, 30, 13, 29, 12, 28, 11, 27, 10, 26, 9, 25, 8, 24, 7, 23, 6, 22,
+                       5, 21, 4, 20, 3, 19, 2, 18, 1, 17, 0, 16);
   XF_UNROLL
   for (size_t i = 0; i < STEP; i += 2) {
     const __mmask32 live = k >= i + 2 ? 0xFFFFFFFF : k > i ? 0xFFFF : 0;
@@ -163,8 +151,8 @@ static void write_y(const struct part *part, size_t ldy, const struct work *work
 static struct asking share_after(const struct xf_fast_args *a, const struct part *part, size_t from,
                                  size_t k, size_t i, size_t of)
 {
-  const size_t row = sizeof *a->w * XF_LANES, deeper = from + k < part->end,
-               at = deeper ? from + k : 2 * a->k + part->from;
+  const bool deeper = from + k < part->end;
+  const size_t row = sizeof *a->w * XF_LANES, at = deeper ? from + k : 2 * a->k + part->from;
   return asking_share((uintptr_t)part->panels[0] + at * row, a->k * row, (k + STEP - 1) / STEP,
                       STEP * row, i, 1, of);
 }
@@ -215,6 +203,12 @@ static void linear_bf16(const struct xf_fast_args *a)
     }
   }
   amx_configure(&before);
+}
+
+/* Which half of a pair has the even element does not matter: each has its chain. */
+static void round_bf16(size_t k, const float *x, uint32_t *pairs)
+{
+  xf_fast_avx512bf16.round(k, x, pairs);
 }
 
 const struct xf_fast_kernels xf_fast_avx512amx = {"amxbf16", round_bf16, linear_bf16};

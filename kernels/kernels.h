@@ -21,6 +21,14 @@ enum {
 /* Floats of scratch for a linear kernel. */
 #define XF_LINEAR_SCRATCH ((size_t)XF_WIDEN_PANELS * XF_BLOCK * XF_LANES)
 
+/* Bytes from a row of narrowed activations to the next: an odd number of lines, or the first cache
+ * would have room for a few rows only where k is a power of two. */
+static inline size_t xf_row_stride(size_t bytes)
+{
+  enum { LINE = 64 };
+  return ((bytes + LINE - 1) / LINE | 1) * LINE;
+}
+
 /* y[r][c] = Σ_i x[r][i] · w[c][i] for r < rows, c < n. */
 struct xf_linear_args {
   size_t rows, k, n; /* each ≥ 1 */

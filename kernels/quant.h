@@ -64,11 +64,10 @@ static inline size_t xf_quant_k(size_t k)
   return (k + XF_QUANT_CHUNK - 1) / XF_QUANT_CHUNK * XF_QUANT_CHUNK;
 }
 
-/* Distance between rows of activations: an odd number of lines, or the first cache would have room
- * for a few rows only where k is a power of two. */
+/* Distance between rows of activations. */
 static inline size_t xf_quant_ldq(size_t k)
 {
-  return (k + 63) / 64 % 2 ? (k + 63) / 64 * 64 : (k + 63) / 64 * 64 + 64;
+  return xf_row_stride(k);
 }
 
 /* Bytes of the quants of a panel, behind which its records begin. */

@@ -88,9 +88,8 @@ static bool has_amxbf16(void)
   return false;
 }
 
-static const struct fast_mode modes[] = {
-    {&xf_fast_avx512bf16, true, linear_avx512bf16, has_avx512bf16},
-    {&xf_fast_avx512amx, false, linear_amxbf16, has_amxbf16}};
+static const struct fast_mode modes[] = {{&xf_fast_avx512bf16, linear_avx512bf16, has_avx512bf16},
+                                         {&xf_fast_avx512amx, linear_amxbf16, has_amxbf16}};
 
 const struct fast_mode *fast_mode_of(const char *isa)
 {
@@ -104,8 +103,8 @@ enum { MODES = 2 };
 #else
 
 /* None: a place that is never read. */
-static const struct fast_mode modes[] = {{NULL, false, linear_avx512bf16, NULL},
-                                         {NULL, false, linear_amxbf16, NULL}};
+static const struct fast_mode modes[] = {{NULL, linear_avx512bf16, NULL},
+                                         {NULL, linear_amxbf16, NULL}};
 
 const struct fast_mode *fast_mode_of(const char *isa)
 {

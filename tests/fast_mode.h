@@ -15,7 +15,6 @@ struct estimate fast_oracle(size_t k, const float *x, const float *w, size_t str
 /* Instructions that fast mode has kernels for. */
 struct fast_mode {
   const struct xf_fast_kernels *kernels;
-  bool even_high; /* of a pair, the even element is in the high half */
   /* One output; w[i · stride], exact in bf16. */
   float (*linear)(size_t k, const float *x, const float *w, size_t stride);
   bool (*runs)(void); /* here */
