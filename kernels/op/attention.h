@@ -4,6 +4,8 @@
 #ifndef XF_OP_ATTENTION_H
 #define XF_OP_ATTENTION_H
 
+#include "kernels/op/attention_values.h"
+
 static void pack_panel(size_t d, const float *const *rows, float *panel)
 {
   size_t j = 0;
@@ -22,78 +24,11 @@ static void dot_i8_asking(size_t rows, size_t panels, const struct dot_tile *t)
   tile_dot(XF_I8, ASKS_NEXT, rows, panels, t);
 }
 
-/* tile_values for one type of V. */
-typedef void (*values_function)(size_t rows, size_t panels, const struct value_tile *t);
-
-XF_APART void values_f32(size_t rows, size_t panels, const struct value_tile *t)
-{
-  tile_values(XF_F32, false, rows, panels, t);
-}
-
-XF_APART void values_f32_asking(size_t rows, size_t panels, const struct value_tile *t)
-{
-  tile_values(XF_F32, true, rows, panels, t);
-}
-
-XF_APART void values_f16(size_t rows, size_t panels, const struct value_tile *t)
-{
-  tile_values(XF_F16, false, rows, panels, t);
-}
-
-XF_APART void values_f16_asking(size_t rows, size_t panels, const struct value_tile *t)
-{
-  tile_values(XF_F16, true, rows, panels, t);
-}
-
-XF_APART void values_bf16(size_t rows, size_t panels, const struct value_tile *t)
-{
-  tile_values(XF_BF16, false, rows, panels, t);
-}
-
-XF_APART void values_bf16_asking(size_t rows, size_t panels, const struct value_tile *t)
-{
-  tile_values(XF_BF16, true, rows, panels, t);
-}
-
-XF_APART void values_i8(size_t rows, size_t panels, const struct value_tile *t)
-{
-  tile_values(XF_I8, false, rows, panels, t);
-}
-
-XF_APART void values_i8_asking(size_t rows, size_t panels, const struct value_tile *t)
-{
-  tile_values(XF_I8, true, rows, panels, t);
-}
-
-/* By xf_type; [1]: asking for what comes next. */
-static const struct {
-  dot_function dot[2];
-  values_function values[2];
-} tiles_of[] = {[XF_F32] = {{dot_f32, dot_f32_asking}, {values_f32, values_f32_asking}},
-                [XF_F16] = {{dot_f16, dot_f16_asking}, {values_f16, values_f16_asking}},
-                [XF_BF16] = {{dot_bf16, dot_bf16_asking}, {values_bf16, values_bf16_asking}},
-                [XF_I8] = {{dot_i8, dot_i8_asking}, {values_i8, values_i8_asking}}};
-
-static size_t most(const size_t *keys, size_t rows)
-{
-  size_t n = 0;
-  for (size_t r = 0; r < rows; r++) n = keys[r] > n ? keys[r] : n;
-  return n;
-}
-
-static size_t least(const size_t *keys, size_t rows)
-{
-  size_t n = keys[0];
-  for (size_t r = 1; r < rows; r++) n = keys[r] < n ? keys[r] : n;
-  return n;
-}
-
-/* Whether what comes next is asked for only in the second cache, since the first can wait for fewer
- * lines. Tiles of narrow types, which need fewer lines a step, ignore it. */
-static bool asks_far(const struct xf_attention_args *a)
-{
-  return a->far && !a->k_stride;
-}
+/* Tiles by xf_type of K; [1]: asking for what comes next. */
+static const dot_function dots_of[][2] = {[XF_F32] = {dot_f32, dot_f32_asking},
+                                          [XF_F16] = {dot_f16, dot_f16_asking},
+                                          [XF_BF16] = {dot_bf16, dot_bf16_asking},
+                                          [XF_I8] = {dot_i8, dot_i8_asking}};
 
 /* What is asked for while panels p … of K are at work: those some way behind them and, past the
  * last, the first values. */
@@ -140,7 +75,7 @@ static void pack_keys(const struct xf_attention_args *a, size_t p, size_t keys, 
 static size_t score_panels(const struct xf_attention_args *a)
 {
   size_t wide = tile_panels(TILE_ROWS);
-  if (a->rows <= TILE_ROWS) wide = tile_stream_panels(tile_rows(a->rows));
+  if (a->rows <= TILE_ROWS) wide = tile_stream_panels(a->type, tile_rows(a->rows));
   return a->k_stride && wide > XF_NEAR_PANELS ? XF_NEAR_PANELS : wide;
 }
 
@@ -148,7 +83,7 @@ static size_t score_panels(const struct xf_attention_args *a)
 static void attention_scores(const struct xf_attention_args *a)
 {
   size_t keys = most(a->visible, a->rows), all = (keys + XF_LANES - 1) / XF_LANES;
-  dot_function dot = a->k_stride ? dot_f32 : tiles_of[a->type].dot[a->fresh];
+  dot_function dot = a->k_stride ? dot_f32 : dots_of[a->type][a->fresh];
   size_t wide = score_panels(a);
   for (size_t p = 0, panels; p < all; p += panels) {
     panels = all - p >= wide ? wide : all - p >= TILE_FEW_PANELS ? TILE_FEW_PANELS : 1;
@@ -243,96 +178,6 @@ static void attention_softmax(const struct xf_attention_args *a, const size_t *f
   }
 }
 
-/* acc of rows r … r + rows − 1 continues over keys [from, to), all of its columns. */
-static void attention_values_range(const struct xf_attention_args *a, size_t r, size_t rows,
-                                   size_t from, size_t to, bool resume)
-{
-  if (from >= to) return;
-  size_t ld = (a->d_v + XF_LANES - 1) / XF_LANES * XF_LANES;
-  struct value_tile t = {.p = a->s + r * a->lds,
-                         .ldp = a->lds,
-                         .v = a->v,
-                         .panels =
-                             a->fresh ? (most(a->visible, a->rows) + XF_LANES - 1) / XF_LANES : 0,
-                         .v_stride = a->v_stride,
-                         .from = from,
-                         .to = to,
-                         .ld = ld,
-                         .resume = resume,
-                         .ahead = a->far ? XF_LANES * a->v_stride * element_size(a->type) : 0,
-                         .far = asks_far(a)};
-  values_function values = tiles_of[a->type].values[a->fresh];
-  for (size_t panels; t.column < ld; t.column += panels * XF_LANES) {
-    panels = ld - t.column >= TILE_VALUE_PANELS * XF_LANES ? TILE_VALUE_PANELS : 1;
-    t.acc = a->acc + r * ld + t.column;
-    values(rows, panels, &t);
-  }
-}
-
-/* acc = p · v of a few rows: together over the keys that each of them sees, and each row alone over
- * those before and behind. A key that a row does not see is never multiplied: 0 · NaN would leak,
- * and −0 + 0 would lose a sign. */
-static void attention_values(const struct xf_attention_args *a, size_t r, size_t rows,
-                             const size_t *first)
-{
-  size_t ld = (a->d_v + XF_LANES - 1) / XF_LANES * XF_LANES;
-  size_t from = most(first, rows), to = least(a->visible + r, rows);
-  bool apart = from >= to, early = least(first, rows) < from;
-  for (size_t i = 0; i < rows; i++) {
-    size_t end = apart ? a->visible[r + i] : from;
-    if (early && !apart) memset(a->acc + (r + i) * ld, 0, ld * sizeof *a->acc);
-    attention_values_range(a, r + i, 1, first[i], end, false);
-  }
-  if (apart) return;
-  attention_values_range(a, r, rows, from, to, early);
-  for (size_t i = 0; i < rows; i++)
-    attention_values_range(a, r + i, 1, to, a->visible[r + i], true);
-}
-
-/* ---- the same where the bias may mask keys ---- */
-
-static bool sees(const struct xf_attention_args *a, size_t r, size_t first, size_t key)
-{
-  return key >= first && key < a->visible[r] && a->bias[r * a->ldb + key] != -INFINITY;
-}
-
-static size_t count_seeing(const struct xf_attention_args *a, size_t r, size_t rows,
-                           const size_t *first, size_t key)
-{
-  size_t n = 0;
-  for (size_t i = 0; i < rows; i++) n += sees(a, r + i, first[i], key);
-  return n;
-}
-
-/* Each row alone over those keys of [from, to) that it sees. */
-static void attention_values_apart(const struct xf_attention_args *a, size_t r, size_t rows,
-                                   const size_t *first, size_t from, size_t to)
-{
-  for (size_t i = 0; i < rows; i++) {
-    for (size_t j = from, end; j < to; j = end) {
-      bool seen = sees(a, r + i, first[i], j);
-      for (end = j + 1; end < to && sees(a, r + i, first[i], end) == seen;) end++;
-      if (seen) attention_values_range(a, r + i, 1, j, end, true);
-    }
-  }
-}
-
-static void attention_values_masked(const struct xf_attention_args *a, size_t r, size_t rows,
-                                    const size_t *first)
-{
-  size_t ld = (a->d_v + XF_LANES - 1) / XF_LANES * XF_LANES;
-  memset(a->acc + r * ld, 0, rows * ld * sizeof *a->acc);
-  size_t last = most(a->visible + r, rows);
-  for (size_t j = least(first, rows), end; j < last; j = end) {
-    bool all = count_seeing(a, r, rows, first, j) == rows;
-    for (end = j + 1; end < last && (count_seeing(a, r, rows, first, end) == rows) == all;) end++;
-    if (all)
-      attention_values_range(a, r, rows, j, end, true);
-    else
-      attention_values_apart(a, r, rows, first, j, end);
-  }
-}
-
 static void attention_block(const struct xf_attention_args *a)
 {
   static const size_t zeros[XF_ATTENTION_ROWS];
@@ -340,7 +185,7 @@ static void attention_block(const struct xf_attention_args *a)
   attention_scores(a);
   attention_softmax(a, first);
   for (size_t r = 0, rows; r < a->rows; r += rows) {
-    rows = tile_value_rows(a->rows - r);
+    rows = value_piece(a) ? a->rows : tile_value_rows(a->rows - r);
     (a->bias ? attention_values_masked : attention_values)(a, r, rows, first + r);
   }
 }

@@ -37,7 +37,7 @@ struct value_tile {
   bool far;  /* what comes next is asked for only in the second cache */
   /* Of v, where the tile asks for what comes next. Last, since compilers write the fields in front
    * in pairs, of which a CPU hands on no part to a load in the next instructions. */
-  size_t panels;
+  size_t panels, piece; /* piece: so many panels on, these columns are next; 0: other keys */
 };
 
 /* Known at compile time not to be far where the type is narrow. */
@@ -115,14 +115,15 @@ XF_INLINE void value_ask(xf_type type, const int panels, const char *v)
   for (int i = 0; i < value_lines(type, panels); i++) __builtin_prefetch(v + 64 * i);
 }
 
-/* What a tile of so many panels of columns asks for from row j of v on, where 16 rows begin: rows
- * further on, and past the last the first ones' next columns. */
+/* What a tile of so many panels of columns asks for from row j of v on, where 16 rows begin: the
+ * next panel or rows further on, and past the last the first ones' next columns. */
 XF_INLINE struct asking value_asking(xf_type type, const struct value_tile *t, size_t j,
                                      const int panels)
 {
   const size_t size = element_size(type), width = (size_t)panels * XF_LANES;
-  size_t ahead = j / XF_LANES + ASKED_BYTES / (XF_LANES * width * size), column = t->column;
-  if (ahead >= t->panels) ahead -= t->panels, column += width;
+  const size_t distance = t->piece ? t->piece : ASKED_BYTES / (XF_LANES * width * size);
+  size_t ahead = j / XF_LANES + distance, column = t->column;
+  if (ahead >= t->panels && !t->piece) ahead -= t->panels, column += width;
   if (ahead >= t->panels || column >= t->ld) return (struct asking){0};
   const char *row = panel_elements(type, t->v[ahead]);
   return (struct asking){(uintptr_t)row + column * size, 64, t->v_stride * size,

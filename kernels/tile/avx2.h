@@ -23,8 +23,9 @@ XF_INLINE size_t tile_panels(size_t tile_row_count)
 }
 
 /* The same where K is read once, from memory. */
-XF_INLINE size_t tile_stream_panels(size_t tile_row_count)
+XF_INLINE size_t tile_stream_panels(xf_type type, size_t tile_row_count)
 {
+  (void)type;
   return tile_panels(tile_row_count);
 }
 

@@ -25,10 +25,12 @@ XF_INLINE size_t tile_panels(size_t tile_row_count)
 }
 
 /* The same where K is read once, from memory: 8 rows keep both FMA ports busy with one panel, and
- * one stream is what prefetchers follow best. */
-XF_INLINE size_t tile_stream_panels(size_t tile_row_count)
+ * one stream is what prefetchers follow best. Where widening needs these ports, too, twice as many
+ * chains lose less. */
+XF_INLINE size_t tile_stream_panels(xf_type type, size_t tile_row_count)
 {
-  return tile_row_count == 8 ? 1 : tile_panels(tile_row_count);
+  if (tile_row_count == 8) return type == XF_F32 ? 1 : 2;
+  return tile_panels(tile_row_count);
 }
 
 XF_INLINE size_t tile_value_rows(size_t rows)
