@@ -30,16 +30,18 @@ static const dot_function dots_of[][2] = {[XF_F32] = {dot_f32, dot_f32_asking},
                                           [XF_BF16] = {dot_bf16, dot_bf16_asking},
                                           [XF_I8] = {dot_i8, dot_i8_asking}};
 
-/* What is asked for while panels p … of K are at work: those some way behind them and, past the
- * last, the first values. */
+/* What rows r … r + rows − 1 ask for while panels p … of K are at work: their share of those some
+ * way behind them and, past the last, of the first values. */
 static struct asking score_asking(const struct xf_attention_args *a, size_t p, size_t panels,
-                                  size_t all)
+                                  size_t all, size_t r, size_t rows)
 {
   const size_t row = XF_LANES * element_size(a->type), panel = a->d_k * row;
   const size_t ahead = p + panels - 1 + (ASKED_BYTES + panel - 1) / panel;
   if (a->k_stride || ahead >= 2 * all) return (struct asking){0};
-  return (struct asking){(uintptr_t)(ahead < all ? a->k[ahead] : a->v[ahead - all]), panel, row,
-                         asks_far(a)};
+  uintptr_t at = (uintptr_t)(ahead < all ? a->k[ahead] : a->v[ahead - all]);
+  struct asking share = asking_share(at, panel, a->d_k, row, r, rows, a->rows);
+  share.far = asks_far(a);
+  return share;
 }
 
 static void ask_for(const char *row, size_t bytes)
@@ -94,10 +96,10 @@ static void attention_scores(const struct xf_attention_args *a)
       k[i] = a->k_stride ? near : a->k[p + i];
     }
     struct dot_tile t = {.ldx = a->d_k, .w = k, .k = a->d_k, .ldy = a->lds};
-    if (a->fresh) t.next = score_asking(a, p, panels, all);
     for (size_t r = 0, rows; r < a->rows; r += rows) {
       rows = tile_rows(a->rows - r);
       if (most(a->visible + r, rows) <= p * XF_LANES) continue;
+      if (a->fresh) t.next = score_asking(a, p, panels, all, r, rows);
       t.x = a->q + r * a->d_k;
       t.y = a->s + r * a->lds + p * XF_LANES;
       dot(rows, panels, &t);
