@@ -76,8 +76,9 @@ static void pack_keys(const struct xf_attention_args *a, size_t p, size_t keys, 
 /* The fewer panels at once, the nearer they stay where keys are packed as they are used. */
 static size_t score_panels(const struct xf_attention_args *a)
 {
+  const xf_type type = a->k_stride ? XF_F32 : a->type; /* as tiles read K */
   size_t wide = tile_panels(TILE_ROWS);
-  if (a->rows <= TILE_ROWS) wide = tile_stream_panels(a->type, tile_rows(a->rows));
+  if (a->rows <= TILE_ROWS) wide = tile_stream_panels(type, tile_rows(a->rows));
   return a->k_stride && wide > XF_NEAR_PANELS ? XF_NEAR_PANELS : wide;
 }
 

@@ -116,7 +116,8 @@ XF_INLINE void value_ask(xf_type type, const int panels, const char *v)
 }
 
 /* What a tile of so many panels of columns asks for from row j of v on, where 16 rows begin: the
- * next panel or rows further on, and past the last the first ones' next columns. */
+ * same columns of the next piece or, without pieces, rows further on, and past the last the first
+ * ones' next columns. */
 XF_INLINE struct asking value_asking(xf_type type, const struct value_tile *t, size_t j,
                                      const int panels)
 {
